@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * bfile.c - backing files and the cache of their descriptors.
+ *
+ * The cache is a clock: a ring of open files with a hand.  A file that was used
+ * since the hand last came by is spared once; one that is pinned or has writes
+ * that no fsync covered is spared always.  If every file is spared, the cache
+ * grows past its bound rather than fail a request.
+ *
+ * Lock order: cache->lock, then bfile->lock (only tried).  bfile->lock is
+ * held over open() of that file, never over another one's I/O.
+ */
+#include "store/bfile.h"
+
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "store/layer.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define MAP_RECORD_MAX (UINT64_C(40) << 20)
+
+struct fdcache {
+	pthread_mutex_t lock;
+	struct bfile *hand; /* ring of files with a descriptor */
+	unsigned count, max;
+};
+
+int fdcache_new(unsigned max_fds, struct fdcache **ret_cache)
+{
+	struct fdcache *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	(void)pthread_mutex_init(&c->lock, NULL);
+	c->max = max_fds;
+	*ret_cache = c;
+	return 0;
+}
+
+struct fdcache *fdcache_free(struct fdcache *c)
+{
+	if (c) {
+		(void)pthread_mutex_destroy(&c->lock);
+		free(c);
+	}
+	return NULL;
+}
+
+static void ring_remove_locked(struct fdcache *c, struct bfile *f)
+{
+	if (!f->in_cache)
+		return;
+	if (c->hand == f)
+		c->hand = f->next == f ? NULL : f->next;
+	f->prev->next = f->next;
+	f->next->prev = f->prev;
+	f->in_cache = false;
+	c->count--;
+}
+
+static void ring_add_locked(struct fdcache *c, struct bfile *f)
+{
+	if (f->in_cache)
+		return;
+	if (!c->hand) {
+		f->prev = f->next = f;
+		c->hand = f;
+	} else { /* behind the hand: the last that it reaches */
+		f->next = c->hand;
+		f->prev = c->hand->prev;
+		f->prev->next = f;
+		f->next->prev = f;
+	}
+	f->in_cache = true;
+	c->count++;
+}
+
+/* Closes f's descriptor unless somebody needs it; true if it went. */
+static bool evict(struct bfile *f)
+{
+	bool gone = false;
+
+	if (pthread_mutex_trylock(&f->lock) != 0)
+		return false;
+	if (f->used) {
+		f->used = false;
+	} else if (f->pins == 0 && f->fd >= 0 &&
+		   pthread_mutex_trylock(&f->data.lock) == 0) {
+		if (!dsync_dirty(&f->data)) {
+			(void)close(f->fd); /* nothing unwritten in it */
+			f->fd = -1;
+			gone = true;
+		}
+		(void)pthread_mutex_unlock(&f->data.lock);
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	return gone;
+}
+
+static void cache_add(struct fdcache *c, struct bfile *f)
+{
+	LOCK_SCOPE(&c->lock);
+	ring_add_locked(c, f);
+	for (unsigned steps = 2 * c->count; c->count > c->max && steps > 0; steps--) {
+		struct bfile *victim = c->hand;
+
+		c->hand = victim->next;
+		if (victim != f && evict(victim))
+			ring_remove_locked(c, victim);
+	}
+}
+
+struct bfile *bfile_new(struct layer *l, uint64_t fid, enum bfile_kind kind)
+{
+	struct bfile *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->layer = l;
+	f->fid = fid;
+	f->kind = kind;
+	f->fd = -1;
+	atomic_init(&f->refs, 1);
+	(void)pthread_mutex_init(&f->lock, NULL);
+	dsync_init(&f->data);
+	dsync_init(&f->map_sync);
+	return f;
+}
+
+struct bfile *bfile_get(struct bfile *f)
+{
+	atomic_fetch_add(&f->refs, 1);
+	return f;
+}
+
+struct bfile *bfile_put(struct bfile *f)
+{
+	struct fdcache *c;
+
+	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
+		return NULL;
+	c = f->layer->store->fds;
+	(void)pthread_mutex_lock(&c->lock);
+	ring_remove_locked(c, f);
+	(void)pthread_mutex_unlock(&c->lock);
+	clean_fd(&f->fd);
+	if (f->has_map)
+		blockmap_fini(&f->map);
+	dsync_fini(&f->data);
+	dsync_fini(&f->map_sync);
+	(void)pthread_mutex_destroy(&f->lock);
+	free(f);
+	return NULL;
+}
+
+void bfile_path(const struct bfile *f, char buf[static BFILE_PATH_MAX])
+{
+	layer_part_path(f->layer, f->kind == BFILE_FULL ? PART_FULL : PART_DELTA,
+			f->fid, buf);
+}
+
+int bfile_pin(struct bfile *f)
+{
+	bool opened = false;
+	int fd;
+
+	{
+		LOCK_SCOPE(&f->lock);
+		if (f->fd < 0) {
+			char path[BFILE_PATH_MAX];
+			int flags = atomic_load(&f->layer->sealed) ? O_RDONLY : O_RDWR;
+
+			bfile_path(f, path);
+			f->fd = openat(f->layer->store->fd, path,
+				       flags | O_CLOEXEC | O_NOFOLLOW);
+			if (f->fd < 0) {
+				int rc = -errno;
+
+				log_error("%s: cannot open: %m", path);
+				return rc == -ENOENT ? -EIO : rc;
+			}
+			opened = true;
+		}
+		f->pins++;
+		f->used = true;
+		fd = f->fd;
+	}
+	if (opened)
+		cache_add(f->layer->store->fds, f);
+	return fd;
+}
+
+void bfile_unpin(struct bfile *f)
+{
+	LOCK_SCOPE(&f->lock);
+	f->pins--;
+}
+
+void bfile_adopt_fd(struct bfile *f, int fd)
+{
+	{
+		LOCK_SCOPE(&f->lock);
+		f->fd = fd;
+		f->used = true;
+	}
+	cache_add(f->layer->store->fds, f);
+}
+
+void bfile_new_map(struct bfile *f, uint64_t below_bytes)
+{
+	blockmap_init(&f->map, below_bytes);
+	f->has_map = true;
+	dsync_mark(&f->map_sync);
+}
+
+int bfile_map(struct bfile *f, const struct blockmap **ret_map)
+{
+	char path[BFILE_PATH_MAX];
+	CLEAN(clean_free) char *buf = NULL;
+	size_t len;
+	int rc;
+
+	LOCK_SCOPE(&f->lock);
+	if (f->has_map) {
+		*ret_map = &f->map;
+		return 0;
+	}
+	layer_part_path(f->layer, PART_MAP, f->fid, path);
+	rc = fd_read_file(f->layer->store->fd, path, MAP_RECORD_MAX, &buf, &len);
+	if (rc == 0)
+		rc = blockmap_decode((const uint8_t *)buf, len, f->layer->id, f->fid,
+				     &f->map);
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		log_error("%s: damaged block map, refusing the file", path);
+		return -EIO;
+	}
+	f->has_map = true;
+	*ret_map = &f->map;
+	return 0;
+}
+
+int bfile_sync_data(struct bfile *f)
+{
+	uint64_t mark;
+	int rc = dsync_begin(&f->data, &mark);
+	int fd;
+
+	if (rc <= 0)
+		return rc;
+	fd = bfile_pin(f);
+	if (fd < 0)
+		return dsync_end(&f->data, mark, fd);
+	rc = fdatasync(fd) < 0 ? -errno : 0;
+	if (rc < 0) {
+		char path[BFILE_PATH_MAX];
+
+		bfile_path(f, path);
+		log_error("%s: fsync failed: %s; the file refuses fsync from now on",
+			  path, strerror(-rc));
+	}
+	bfile_unpin(f);
+	FAULT_POINT("bfile.data-synced");
+	return dsync_end(&f->data, mark, rc);
+}
+
+int bfile_encode_map(struct bfile *f, struct map_image *ret_image)
+{
+	*ret_image = (struct map_image){.mark = atomic_load(&f->map_sync.marks)};
+	if (f->kind != BFILE_DELTA || !f->has_map || !dsync_dirty(&f->map_sync))
+		return 0;
+	return blockmap_encode(&f->map, f->layer->id, f->fid, &ret_image->buf,
+			       &ret_image->len);
+}
+
+int bfile_save_map(struct bfile *f, struct map_image *image)
+{
+	char path[BFILE_PATH_MAX];
+	uint64_t now;
+	int rc;
+
+	if (!image->buf)
+		return 0;
+	rc = dsync_begin(&f->map_sync, &now);
+	if (rc <= 0)
+		return rc;
+	if (image->mark <=
+	    atomic_load(&f->map_sync.covered)) /* a later one was saved */
+		return dsync_end(&f->map_sync, atomic_load(&f->map_sync.covered), 0);
+	layer_part_path(f->layer, PART_MAP, f->fid, path);
+	rc = layer_make_part(f->layer, PART_MAP);
+	if (rc == 0)
+		rc = fd_replace_file(f->layer->store->fd, path, image->buf, image->len,
+				     0600, 0);
+	if (rc == 0)
+		dsync_mark(&f->layer->parts[PART_MAP]);
+	FAULT_POINT("bfile.map-saved");
+	return dsync_end(&f->map_sync, image->mark, rc);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * branch.c - one branch in memory: its record, its overlays, its files in run/.
+ */
+#include "store/registry_priv.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "store/overlay_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+struct branch *branch_new(struct registry *r, const char *name,
+			  const struct branch_meta *meta, struct layer *top)
+{
+	struct branch *b = calloc(1, sizeof(*b));
+
+	if (!b) {
+		layer_put(top);
+		return NULL;
+	}
+	b->reg = r;
+	b->no = meta->no;
+	b->meta = *meta;
+	b->top = top;
+	atomic_init(&b->refs, 1);
+	atomic_init(&b->last_active, meta->last_active);
+	atomic_fetch_add(&top->users, 1);
+	(void)snprintf(b->name, sizeof(b->name), "%s", name);
+	(void)pthread_mutex_init(&b->lock, NULL);
+	return b;
+}
+
+struct branch *branch_get(struct branch *b)
+{
+	atomic_fetch_add(&b->refs, 1);
+	return b;
+}
+
+static void run_path(const struct branch *b, const char *suffix, char buf[static 32])
+{
+	(void)snprintf(buf, 32, "run/%u%s", b->no, suffix);
+}
+
+/* A discarded branch leaves nothing in run/. */
+static void remove_run(struct branch *b)
+{
+	char path[32];
+
+	run_path(b, "", path);
+	(void)fd_remove_tree(b->reg->store.fd, path); /* wiped at the next mount */
+	run_path(b, ".log", path);
+	(void)unlinkat(b->reg->store.fd, path, 0);
+}
+
+struct branch *branch_put(struct branch *b)
+{
+	if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
+		return NULL;
+	overlay_free(b->data);
+	overlay_free(b->run);
+	if (atomic_load(&b->discarded))
+		remove_run(b);
+	layer_put(b->top);
+	(void)pthread_mutex_destroy(&b->lock);
+	free(b);
+	return NULL;
+}
+
+uint32_t branch_no(const struct branch *b)
+{
+	return b->no;
+}
+
+void branch_touch(struct branch *b)
+{
+	atomic_store(&b->last_active, (long long)time(NULL));
+}
+
+static unsigned depth_of(const struct layer *l)
+{
+	unsigned n = 0;
+
+	for (; l; l = l->parent)
+		n++;
+	return n;
+}
+
+void branch_info(struct branch *b, struct branch_info *ret)
+{
+	struct registry *r = b->reg;
+	struct branch_meta m;
+	struct branch *parent = NULL;
+
+	memset(ret, 0, sizeof(*ret));
+	READ_SCOPE(&r->table);
+	{
+		LOCK_SCOPE(&b->lock);
+		m = b->meta;
+		ret->depth = depth_of(b->top);
+	}
+	(void)snprintf(ret->name, sizeof(ret->name), "%s", b->name);
+	(void)snprintf(ret->parent, sizeof(ret->parent), "%s", m.parent);
+	if (m.parent_no) {
+		HASH_FIND(hh_no, r->by_no, &m.parent_no, sizeof(m.parent_no), parent);
+		ret->parent_gone = !parent;
+		if (parent)
+			(void)snprintf(ret->parent, sizeof(ret->parent), "%s",
+				       parent->name);
+	}
+	ret->no = b->no;
+	ret->created = (time_t)m.created;
+	ret->last_active = (time_t)atomic_load(&b->last_active);
+	ret->owner = m.owner;
+	ret->group = m.group;
+	ret->mode = m.mode;
+	ret->is_protected = m.is_protected;
+	ret->prepared = m.prepared;
+	ret->started = m.started;
+	ret->stopped_by_hand = m.stopped_by_hand;
+	ret->discarded = atomic_load(&b->discarded);
+}
+
+/* Writes the changed record, then lets memory have it. */
+static int save_meta(struct branch *b, struct branch_meta *m, struct err *e)
+{
+	int rc;
+
+	if (atomic_load(&b->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
+	m->last_active = atomic_load(&b->last_active);
+	rc = registry_save(b->reg, b->name, m);
+	if (rc < 0)
+		return err_set(e, rc, "cannot write the record of branch '%s': %s",
+			       b->name, strerror(-rc));
+	LOCK_SCOPE(&b->lock);
+	b->meta = *m;
+	return 0;
+}
+
+int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err *e)
+{
+	struct branch_meta m;
+	bool *p;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	p = flag == BRANCH_PREPARED          ? &m.prepared
+	    : flag == BRANCH_STARTED         ? &m.started
+	    : flag == BRANCH_STOPPED_BY_HAND ? &m.stopped_by_hand
+					     : &m.is_protected;
+	if (*p == on)
+		return 0;
+	*p = on;
+	return save_meta(b, &m, e);
+}
+
+int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
+		      struct err *e)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	m.mode = mode & 07777;
+	if (owner != (uid_t)-1)
+		m.owner = owner;
+	if (group != (gid_t)-1)
+		m.group = group;
+	return save_meta(b, &m, e);
+}
+
+int branch_overlay(struct branch *b, struct overlay **ret_overlay)
+{
+	int rc;
+
+	LOCK_SCOPE(&b->lock);
+	if (!b->data) {
+		rc = overlay_new(layer_get(b->top), &b->data);
+		if (rc < 0)
+			return rc;
+	}
+	*ret_overlay = b->data;
+	return 0;
+}
+
+int branch_run_overlay(struct branch *b, struct overlay **ret_overlay)
+{
+	LOCK_SCOPE(&b->lock);
+	if (!b->run) {
+		char dir[32];
+		struct layer *l;
+		int rc;
+
+		run_path(b, "", dir);
+		l = layer_new_scratch(&b->reg->store, dir);
+		if (!l)
+			return -ENOMEM;
+		rc = layer_make_dirnames(l, OVERLAY_ROOT, 0700, NULL);
+		if (rc < 0) {
+			layer_put(l);
+			return rc;
+		}
+		rc = overlay_new(l, &b->run);
+		if (rc < 0)
+			return rc;
+	}
+	*ret_overlay = b->run;
+	return 0;
+}
+
+struct name_list {
+	char **v;
+	size_t n;
+};
+
+static bool collect_name(void *ctx, const char *name, uint64_t fid, mode_t type,
+			 uint64_t cookie)
+{
+	struct name_list *ls = ctx;
+	char **v = realloc(ls->v, (ls->n + 1) * sizeof(char *));
+
+	(void)fid;
+	(void)type;
+	(void)cookie;
+	if (!v)
+		return false;
+	ls->v = v;
+	ls->v[ls->n] = strdup(name);
+	return ls->v[ls->n++] != NULL;
+}
+
+int branch_run_clear(struct branch *b)
+{
+	struct name_list ls = {NULL, 0};
+	struct overlay *o;
+	int rc = branch_run_overlay(b, &o);
+
+	if (rc == 0)
+		rc = overlay_readdir(o, OVERLAY_ROOT, 0, collect_name, &ls);
+	for (size_t i = 0; i < ls.n; i++) {
+		if (rc == 0 && ls.v[i])
+			rc = overlay_unlink(o, OVERLAY_ROOT, ls.v[i]);
+		if (rc == -ENOENT)
+			rc = 0; /* somebody was faster */
+		free(ls.v[i]);
+	}
+	free(ls.v);
+	return rc;
+}
+
+int branch_log_open(struct branch *b, int flags)
+{
+	char path[32];
+	int fd;
+
+	run_path(b, ".log", path);
+	fd = openat(b->reg->store.fd, path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+int branch_wait_durable(struct branch *b)
+{
+	struct layer *top;
+	int rc = 0;
+
+	{
+		LOCK_SCOPE(&b->lock);
+		top = layer_get(b->top);
+	}
+	for (struct layer *l = top->parent; l && rc == 0; l = l->parent)
+		rc = layer_flush(l);
+	layer_put(top);
+	return rc;
+}

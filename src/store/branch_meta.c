@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * branch_meta.c - one table a record: key, kind, place in the struct.  Encode
+ * writes every key once in the table's order; decode wants every key once.
+ */
+#include "store/branch_meta.h"
+
+#include "base/text.h"
+
+#include <ini.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <zlib.h>
+
+enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME };
+
+struct field {
+	const char *key;
+	enum field_kind kind;
+	size_t off;
+};
+
+#define BRANCH_FIELD(key, kind)                                                        \
+	{                                                                              \
+#key, kind, offsetof(struct branch_meta, key)                          \
+	}
+static const struct field branch_fields[] = {
+	BRANCH_FIELD(no, F_U32),
+	BRANCH_FIELD(top, F_U32),
+	BRANCH_FIELD(base, F_U32),
+	BRANCH_FIELD(fresh, F_BOOL),
+	BRANCH_FIELD(parent, F_NAME),
+	BRANCH_FIELD(parent_no, F_U32),
+	BRANCH_FIELD(created, F_TIME),
+	BRANCH_FIELD(last_active, F_TIME),
+	BRANCH_FIELD(owner, F_U32),
+	BRANCH_FIELD(group, F_U32),
+	BRANCH_FIELD(mode, F_OCTAL),
+	{"protected", F_BOOL, offsetof(struct branch_meta, is_protected)},
+	BRANCH_FIELD(prepared, F_BOOL),
+	BRANCH_FIELD(started, F_BOOL),
+	BRANCH_FIELD(stopped_by_hand, F_BOOL),
+};
+
+#define LAYER_FIELD(key, kind)                                                         \
+	{                                                                              \
+#key, kind, offsetof(struct layer_meta, key)                           \
+	}
+static const struct field layer_fields[] = {
+	LAYER_FIELD(id, F_U32),
+	LAYER_FIELD(parent, F_U32),
+	LAYER_FIELD(fresh, F_BOOL),
+};
+
+static void put_field(struct str *t, const struct field *f, const void *rec)
+{
+	const char *p = (const char *)rec + f->off;
+	uint32_t u;
+	int64_t i;
+	bool b;
+
+	switch (f->kind) {
+	case F_U32:
+	case F_OCTAL:
+		memcpy(&u, p, sizeof(u));
+		str_printf(t, f->kind == F_U32 ? "%s = %u\n" : "%s = %o\n", f->key, u);
+		break;
+	case F_TIME:
+		memcpy(&i, p, sizeof(i));
+		str_printf(t, "%s = %lld\n", f->key, (long long)i);
+		break;
+	case F_BOOL:
+		memcpy(&b, p, sizeof(b));
+		str_printf(t, "%s = %s\n", f->key, b ? "yes" : "no");
+		break;
+	case F_NAME:
+		str_printf(t, "%s = %s\n", f->key, p);
+		break;
+	}
+}
+
+static char *record_encode(const char *section, const struct field *fields, size_t n,
+			   const void *rec)
+{
+	struct str t = STR_INIT;
+
+	str_printf(&t, "[%s]\n", section);
+	for (size_t i = 0; i < n; i++)
+		put_field(&t, &fields[i], rec);
+	if (!t.failed)
+		str_printf(&t, "sum = %08lx\n",
+			   crc32_z(0, (const Bytef *)t.s, (z_size_t)t.len));
+	return str_steal(&t);
+}
+
+static int get_field(const struct field *f, const char *value, void *rec)
+{
+	char *p = (char *)rec + f->off;
+	uint64_t v = 0;
+	uint32_t u;
+	int64_t i;
+	bool b;
+	int rc = 0;
+
+	switch (f->kind) {
+	case F_U32:
+	case F_OCTAL:
+		rc = text_parse_u64(value, f->kind == F_U32 ? 10 : 8, UINT32_MAX, &v);
+		u = (uint32_t)v;
+		memcpy(p, &u, sizeof(u));
+		break;
+	case F_TIME:
+		rc = text_parse_u64(value, 10, INT64_MAX, &v);
+		i = (int64_t)v;
+		memcpy(p, &i, sizeof(i));
+		break;
+	case F_BOOL:
+		rc = text_parse_bool(value, &b);
+		if (rc == 0)
+			memcpy(p, &b, sizeof(b));
+		break;
+	case F_NAME:
+		if (value[0] != '\0')
+			rc = text_check_name(value);
+		if (rc == 0)
+			(void)snprintf(p, NAME_LEN_MAX + 1, "%s", value);
+		break;
+	}
+	return rc;
+}
+
+struct parse {
+	const char *section;
+	const struct field *fields;
+	size_t n;
+	void *rec;
+	uint32_t seen; /* a bit a field */
+	bool bad;
+};
+
+static int on_pair(void *user, const char *section, const char *key, const char *value)
+{
+	struct parse *p = user;
+
+	if (strcmp(key, "sum") == 0)
+		return 1;
+	for (size_t i = 0; i < p->n; i++) {
+		if (strcmp(key, p->fields[i].key) != 0)
+			continue;
+		if (p->seen & (UINT32_C(1) << i) || strcmp(section, p->section) != 0 ||
+		    get_field(&p->fields[i], value, p->rec) < 0)
+			break;
+		p->seen |= UINT32_C(1) << i;
+		return 1;
+	}
+	p->bad = true;
+	return 0;
+}
+
+/* Is the last line the checksum of all before it? */
+static bool sum_fits(const char *text)
+{
+	static const char key[] = "\nsum = ";
+	const char *line = NULL, *next = text;
+	char want[16];
+
+	while ((next = strstr(next, key)) != NULL)
+		line = ++next;
+	if (!line)
+		return false;
+	(void)snprintf(want, sizeof(want), "%08lx\n",
+		       crc32_z(0, (const Bytef *)text, (z_size_t)(line - text)));
+	return strcmp(line + strlen(key) - 1, want) == 0;
+}
+
+static int record_decode(const char *text, struct parse *p)
+{
+	if (!sum_fits(text))
+		return -EBADMSG;
+	if (ini_parse_string(text, on_pair, p) != 0 || p->bad ||
+	    p->seen != (UINT32_C(1) << p->n) - 1)
+		return -EBADMSG;
+	return 0;
+}
+
+char *branch_meta_encode(const struct branch_meta *m)
+{
+	return record_encode("branch", branch_fields, ARRAY_SIZE(branch_fields), m);
+}
+
+char *layer_meta_encode(const struct layer_meta *m)
+{
+	return record_encode("layer", layer_fields, ARRAY_SIZE(layer_fields), m);
+}
+
+int branch_meta_decode(const char *text, struct branch_meta *ret_meta)
+{
+	struct branch_meta m = {0};
+	struct parse p = {"branch", branch_fields, ARRAY_SIZE(branch_fields), &m,
+			  0,        false};
+	int rc = record_decode(text, &p);
+
+	if (rc == 0 && (m.no == 0 || m.no >= UINT32_C(1) << 26 || m.top == 0 ||
+			m.base == m.top || m.mode > 07777))
+		rc = -EBADMSG;
+	if (rc == 0)
+		*ret_meta = m;
+	return rc;
+}
+
+int layer_meta_decode(const char *text, struct layer_meta *ret_meta)
+{
+	struct layer_meta m = {0};
+	struct parse p = {"layer", layer_fields, ARRAY_SIZE(layer_fields), &m,
+			  0,       false};
+	int rc = record_decode(text, &p);
+
+	if (rc == 0 && (m.id == 0 || m.parent >= m.id))
+		rc = -EBADMSG; /* a parent is always older: no cycles */
+	if (rc == 0)
+		*ret_meta = m;
+	return rc;
+}

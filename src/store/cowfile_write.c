@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cowfile_write.c - changing the bytes of a file, and making the changes durable.
+ *
+ * Order of an fsync: bytes, then the map that says which of them count, then the
+ * directory entries of both.  A crash between leaves old blocks, which no fsync
+ * had promised.  Two more rules follow from "the size is the delta's size":
+ * a truncation lowers the line of the map in memory only; before the file
+ * grows again, size and map go to disk, so that a crash cannot show
+ * old bytes where zeros were promised.
+ *
+ * Copy-up never copies more than the edges of a write, with one exception: a
+ * file that is written block after block, each with an fsync (the WAL), gets
+ * the next blocks copied up ahead, so that not every commit has to save a map.
+ */
+#include "store/overlay_priv.h"
+
+#include "base/fault.h"
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+
+#define SIZE_MAX_BYTES ((uint64_t)INT64_MAX)
+#define AHEAD_FIRST 8 /* blocks: 64 KiB */
+#define AHEAD_MAX 128 /* 1 MiB */
+
+int cowfile_copy_up_locked(struct cowfile *f)
+{
+	struct overlay *o = f->o;
+	struct bfile **parts, *part;
+	struct stat st;
+	int fd, rc;
+
+	if (cowfile_has_top(f))
+		return 0;
+	fd = bfile_pin(f->parts[0]);
+	if (fd < 0)
+		return fd;
+	rc = fstat(fd, &st) < 0 ? -errno : 0;
+	bfile_unpin(f->parts[0]);
+	if (rc < 0)
+		return rc;
+	parts = calloc(f->nparts + 1, sizeof(struct bfile *));
+	if (!parts)
+		return -ENOMEM;
+	rc = layer_make_file(o->top, f->fid, BFILE_DELTA, st.st_mode & 07777,
+			     (uint64_t)st.st_size, &part);
+	if (rc < 0) {
+		free(parts);
+		return rc;
+	}
+	bfile_new_map(part, (uint64_t)st.st_size);
+	memcpy(parts + 1, f->parts, f->nparts * sizeof(struct bfile *));
+	parts[0] = part;
+	free(f->parts);
+	f->parts = parts;
+	f->nparts++;
+	layer_put(f->top);
+	f->top = layer_get(o->top);
+	return 0;
+}
+
+int cowfile_set_mtime(struct cowfile *f, const struct timespec *mtime)
+{
+	const struct timespec times[2] = {{0, UTIME_OMIT}, *mtime};
+	int fd, rc;
+
+	READ_SCOPE(&f->o->freeze);
+	WRITE_SCOPE(&f->lock);
+	rc = cowfile_copy_up_locked(f);
+	if (rc < 0)
+		return rc;
+	fd = bfile_pin(f->parts[0]);
+	if (fd < 0)
+		return fd;
+	rc = futimens(fd, times) < 0 ? -errno : 0;
+	bfile_unpin(f->parts[0]);
+	return rc;
+}
+
+/* Copies blocks up from below; those beyond the line are owned already. */
+static int copy_up_blocks(struct cowfile *f, uint64_t blkno, uint64_t count)
+{
+	struct bfile *top = f->parts[0];
+	uint64_t len = count * BLOCK_SIZE, off = blkno * BLOCK_SIZE;
+	uint64_t size = atomic_load(&f->size_bytes);
+	CLEAN(clean_free) uint8_t *buf = NULL;
+	int fd, rc;
+
+	if (off >= size)
+		return 0;
+	if (len > size - off)
+		len = size - off; /* never grow the file by it */
+	buf = malloc(len);
+	if (!buf)
+		return -ENOMEM;
+	rc = cowfile_read_parts(f, 0, buf, len, off);
+	if (rc < 0)
+		return rc;
+	fd = bfile_pin(top);
+	if (fd < 0)
+		return fd;
+	rc = fd_pwrite_full(fd, buf, len, off);
+	bfile_unpin(top);
+	dsync_mark(&top->data);
+	if (rc < 0)
+		return rc;
+	rc = blockmap_add(&top->map, blkno, count);
+	if (rc == 0)
+		dsync_mark(&top->map_sync);
+	return rc;
+}
+
+/* Makes the blocks that [off, off+len) covers in part only the file's own. */
+static int own_edges(struct cowfile *f, uint64_t off, uint64_t len)
+{
+	const struct blockmap *m = &f->parts[0]->map;
+	uint64_t end = off + len;
+	uint64_t first = off / BLOCK_SIZE, last = (end - 1) / BLOCK_SIZE;
+	int rc = 0;
+
+	if (off % BLOCK_SIZE != 0 && !blockmap_owns(m, first))
+		rc = copy_up_blocks(f, first, 1);
+	if (rc == 0 && end % BLOCK_SIZE != 0 && !blockmap_owns(m, last))
+		rc = copy_up_blocks(f, last, 1);
+	return rc;
+}
+
+/* Marks the blocks that [off, off+len) touches as the top's. */
+static int own_blocks(struct cowfile *f, uint64_t off, uint64_t len)
+{
+	struct bfile *top = f->parts[0];
+	uint64_t first = off / BLOCK_SIZE;
+	uint64_t count = (off + len - 1) / BLOCK_SIZE - first + 1;
+	bool owned;
+	int rc;
+
+	if (blockmap_run(&top->map, first, count, &owned) >= count && owned)
+		return 0;
+	rc = blockmap_add(&top->map, first, count);
+	if (rc < 0)
+		return rc;
+	dsync_mark(&top->map_sync);
+	/* in step with the last one: the pattern that copying ahead is for */
+	if (first > f->run_end || first + count <= f->run_end)
+		f->ahead = 0;
+	f->run_end = first + count;
+	return 0;
+}
+
+/* The part of an fsync that belongs to one part of the stack. */
+static int sync_part(struct cowfile *f, struct bfile *part, struct map_image *image)
+{
+	struct layer *l = part->layer;
+	int rc;
+
+	if (l->scratch || atomic_load(&l->durable))
+		return 0;
+	rc = bfile_sync_data(part);
+	if (rc == 0)
+		rc = bfile_save_map(part, image);
+	if (rc < 0 || atomic_load(&f->unlinked))
+		return rc;
+	rc = layer_sync_part(l, part->kind == BFILE_FULL ? PART_FULL : PART_DELTA);
+	if (rc == 0 && part->kind == BFILE_DELTA)
+		rc = layer_sync_part(l, PART_MAP);
+	if (rc == 0)
+		rc = layer_sync_part(l, PART_ATTR);
+	if (rc == 0 && part->name_dir)
+		rc = layer_sync_dirnames(l, part->name_dir);
+	return rc;
+}
+
+/* Before the file grows over a line that was lowered: see the head of this file. */
+static int settle_cut(struct cowfile *f)
+{
+	struct bfile *top = f->parts[0];
+	struct map_image image;
+	int rc;
+
+	if (!top->cut || top->layer->scratch) {
+		top->cut = false;
+		return 0;
+	}
+	rc = bfile_encode_map(top, &image);
+	if (rc == 0)
+		rc = sync_part(f, top, &image);
+	free(image.buf);
+	if (rc == 0)
+		top->cut = false;
+	return rc;
+}
+
+static void wrote(struct cowfile *f, uint64_t end)
+{
+	dsync_mark(&f->parts[0]->data);
+	if (end > atomic_load(&f->size_bytes))
+		atomic_store(&f->size_bytes, end);
+}
+
+static int write_top(struct cowfile *f, const void *buf, size_t len, uint64_t off)
+{
+	struct bfile *top = f->parts[0];
+	int fd = bfile_pin(top), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = fd_pwrite_full(fd, buf, len, off);
+	bfile_unpin(top);
+	wrote(f, rc == 0 ? off + len : 0);
+	return rc;
+}
+
+/* Can the bytes go straight to the top part, changing neither map nor size? */
+static bool plain_write(const struct cowfile *f, uint64_t off, size_t len)
+{
+	uint64_t first = off / BLOCK_SIZE;
+	uint64_t count = (off + len - 1) / BLOCK_SIZE - first + 1;
+	bool owned;
+
+	if (!cowfile_has_top(f) || off + len > atomic_load(&f->size_bytes))
+		return false;
+	if (f->parts[0]->kind == BFILE_FULL)
+		return true;
+	return blockmap_run(&f->parts[0]->map, first, count, &owned) >= count && owned;
+}
+
+static int write_locked(struct cowfile *f, const void *buf, size_t len, uint64_t off)
+{
+	int rc = cowfile_copy_up_locked(f);
+
+	if (rc < 0)
+		return rc;
+	if (f->parts[0]->kind == BFILE_FULL)
+		return write_top(f, buf, len, off);
+	if (off + len > atomic_load(&f->size_bytes))
+		rc = settle_cut(f);
+	if (rc == 0)
+		rc = own_edges(f, off, len);
+	if (rc == 0)
+		rc = write_top(f, buf, len, off);
+	return rc < 0 ? rc : own_blocks(f, off, len);
+}
+
+int cowfile_write(struct cowfile *f, const void *buf, size_t len, uint64_t off)
+{
+	int rc;
+
+	if (len == 0)
+		return 0;
+	if (off > SIZE_MAX_BYTES || len > SIZE_MAX_BYTES - off)
+		return -EFBIG;
+	{
+		bool done = false;
+
+		READ_SCOPE(&f->o->freeze);
+		{
+			READ_SCOPE(&f->lock);
+			if (plain_write(f, off, len)) {
+				rc = write_top(f, buf, len, off);
+				done = true;
+			}
+		}
+		if (!done) {
+			WRITE_SCOPE(&f->lock);
+			rc = write_locked(f, buf, len, off);
+		}
+	}
+	if (rc == 0 && f->watched)
+		f->o->watch_fn(f->o->watch_ctx);
+	return rc;
+}
+
+static int set_size(struct cowfile *f, uint64_t size)
+{
+	struct bfile *top = f->parts[0];
+	int fd = bfile_pin(top), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+	bfile_unpin(top);
+	if (rc == 0) {
+		dsync_mark(&top->data);
+		atomic_store(&f->size_bytes, size);
+	}
+	return rc;
+}
+
+int cowfile_truncate(struct cowfile *f, uint64_t size)
+{
+	struct bfile *top;
+	int rc;
+
+	if (size > SIZE_MAX_BYTES)
+		return -EFBIG;
+	READ_SCOPE(&f->o->freeze);
+	WRITE_SCOPE(&f->lock);
+	if (size == atomic_load(&f->size_bytes))
+		return 0;
+	rc = cowfile_copy_up_locked(f);
+	if (rc < 0)
+		return rc;
+	top = f->parts[0];
+	if (top->kind == BFILE_DELTA && size > atomic_load(&f->size_bytes))
+		rc = settle_cut(f);
+	if (rc == 0)
+		rc = set_size(f, size);
+	if (rc == 0 && top->kind == BFILE_DELTA && size < top->map.below_bytes) {
+		blockmap_cut(&top->map, size);
+		top->cut = true;
+		dsync_mark(&top->map_sync);
+	}
+	return rc;
+}
+
+static int zero_by_writing(int fd, uint64_t off, uint64_t len)
+{
+	static const uint8_t zeros[65536];
+	int rc = 0;
+
+	while (rc == 0 && len > 0) {
+		size_t n = len < sizeof(zeros) ? (size_t)len : sizeof(zeros);
+
+		rc = fd_pwrite_full(fd, zeros, n, off);
+		off += n;
+		len -= n;
+	}
+	return rc;
+}
+
+/* fallocate on the store's file, or what comes to the same where it can't. */
+static int allocate_fd(int fd, int mode, uint64_t off, uint64_t len, uint64_t size)
+{
+	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+
+	if (fallocate(fd, mode, (off_t)off, (off_t)len) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	if (zero) {
+		uint64_t end = off + len;
+
+		if (mode & FALLOC_FL_KEEP_SIZE && end > size)
+			end = size;
+		return end > off ? zero_by_writing(fd, off, end - off) : 0;
+	}
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && off + len > size)
+		return ftruncate(fd, (off_t)(off + len)) < 0 ? -errno : 0;
+	return 0; /* a reservation that the file system can't give */
+}
+
+static int allocate_top(struct cowfile *f, int mode, uint64_t off, uint64_t len)
+{
+	struct bfile *top = f->parts[0];
+	uint64_t size = atomic_load(&f->size_bytes);
+	int fd = bfile_pin(top), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = allocate_fd(fd, mode, off, len, size);
+	bfile_unpin(top);
+	wrote(f, rc == 0 && !(mode & FALLOC_FL_KEEP_SIZE) ? off + len : 0);
+	return rc;
+}
+
+/* The bytes of the range read as zeros afterwards. */
+static int zero_delta(struct cowfile *f, int mode, uint64_t off, uint64_t len)
+{
+	uint64_t size = atomic_load(&f->size_bytes);
+	uint64_t inside = off < size ? (size - off < len ? size - off : len) : 0;
+	int rc = 0;
+
+	if (inside > 0)
+		rc = own_edges(f, off, inside);
+	if (rc == 0)
+		rc = allocate_top(f, mode, off, len);
+	if (rc == 0 && inside > 0)
+		rc = own_blocks(f, off, inside);
+	return rc;
+}
+
+/* Room for a range: beyond the line in the delta, before it nothing to do. */
+static int reserve_delta(struct cowfile *f, int mode, uint64_t off, uint64_t len)
+{
+	uint64_t line = f->parts[0]->map.below_bytes, end = off + len;
+
+	if (end <= line)
+		return 0; /* within what is there; its blocks are shared until written
+			   */
+	if (off < line)
+		off = line;
+	return allocate_top(f, mode, off, end - off);
+}
+
+int cowfile_fallocate(struct cowfile *f, int mode, uint64_t off, uint64_t len)
+{
+	bool keep = mode & FALLOC_FL_KEEP_SIZE;
+	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	int rc;
+
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
+		     FALLOC_FL_ZERO_RANGE) ||
+	    ((mode & FALLOC_FL_PUNCH_HOLE) && (!keep || (mode & FALLOC_FL_ZERO_RANGE))))
+		return -EOPNOTSUPP;
+	if (len == 0)
+		return -EINVAL;
+	if (off > SIZE_MAX_BYTES || len > SIZE_MAX_BYTES - off)
+		return -EFBIG;
+	READ_SCOPE(&f->o->freeze);
+	WRITE_SCOPE(&f->lock);
+	rc = cowfile_copy_up_locked(f);
+	if (rc < 0)
+		return rc;
+	if (f->parts[0]->kind == BFILE_FULL)
+		return allocate_top(f, mode, off, len);
+	if (!keep && off + len > atomic_load(&f->size_bytes))
+		rc = settle_cut(f);
+	if (rc < 0)
+		return rc;
+	return zero ? zero_delta(f, mode, off, len) : reserve_delta(f, mode, off, len);
+}
+
+/* Copies the next blocks up if the file is written in step; see the head. */
+static void copy_ahead(struct cowfile *f)
+{
+	struct bfile *top = f->parts[0];
+	uint64_t room =
+		top->map.below_bytes / BLOCK_SIZE; /* whole blocks below the line */
+	bool owned;
+
+	if (f->run_end == 0 || f->run_end >= room)
+		return;
+	f->ahead = f->ahead ? (f->ahead < AHEAD_MAX ? f->ahead * 2 : AHEAD_MAX) : 1;
+	if (f->ahead < AHEAD_FIRST && f->ahead == 1)
+		return; /* the first time may be the only one */
+	if (f->ahead < AHEAD_FIRST)
+		f->ahead = AHEAD_FIRST;
+	{
+		uint64_t n =
+			room - f->run_end < f->ahead ? room - f->run_end : f->ahead;
+
+		n = blockmap_run(&top->map, f->run_end, n, &owned);
+		if (!owned && copy_up_blocks(f, f->run_end, n) == 0)
+			f->run_end += n;
+	}
+}
+
+/* What an fsync has to take along, decided under the lock, done without it. */
+struct sync_plan {
+	struct bfile **parts; /* references */
+	struct map_image *images;
+	unsigned n;
+};
+
+static void sync_plan_fini(struct sync_plan *p)
+{
+	for (unsigned i = 0; i < p->n; i++) {
+		bfile_put(p->parts[i]);
+		free(p->images[i].buf);
+	}
+	free(p->parts);
+	free(p->images);
+}
+
+/* All parts that may not be on disk: the top, and below it those in layers that
+ * were sealed a moment ago. */
+static int sync_plan_make(struct cowfile *f, struct sync_plan *p)
+{
+	int rc = 0;
+
+	p->parts = calloc(f->nparts, sizeof(struct bfile *));
+	p->images = calloc(f->nparts, sizeof(*p->images));
+	if (!p->parts || !p->images)
+		return -ENOMEM;
+	for (unsigned i = 0; i < f->nparts && rc == 0; i++) {
+		struct bfile *part = f->parts[i];
+
+		if (part->layer->scratch || atomic_load(&part->layer->durable))
+			continue;
+		rc = bfile_encode_map(part, &p->images[p->n]);
+		if (rc == 0)
+			p->parts[p->n++] = bfile_get(part);
+	}
+	return rc;
+}
+
+int cowfile_sync(struct cowfile *f, int datasync)
+{
+	CLEAN(sync_plan_fini) struct sync_plan plan = {NULL, NULL, 0};
+	int rc;
+
+	(void)datasync; /* times are all that it would leave out, and cost nothing */
+	{
+		READ_SCOPE(&f->o->freeze);
+		WRITE_SCOPE(&f->lock);
+		if (cowfile_has_top(f) && f->parts[0]->kind == BFILE_DELTA &&
+		    !f->o->top->scratch && dsync_dirty(&f->parts[0]->map_sync))
+			copy_ahead(f);
+		rc = sync_plan_make(f, &plan);
+	}
+	/* from the bottom up: what is above may rely on what is below */
+	for (unsigned i = plan.n; rc == 0 && i > 0; i--)
+		rc = sync_part(f, plan.parts[i - 1], &plan.images[i - 1]);
+	FAULT_POINT("cowfile.synced");
+	return rc;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * layer.h - one level of a branch on disk, with a complete index of it in memory.
+ *
+ *   layers/ID/layer.ini        its parent; written once, before anything stands on it
+ *   layers/ID/names/DIR/NAME   entries of directory DIR (names.h)
+ *   layers/ID/full/FID         files, symlinks, fifos, sockets: all of it
+ *   layers/ID/delta/FID        sparse: blocks written in this layer...
+ *   layers/ID/map/FID          ...and which of them count
+ *   layers/ID/attr/FID         mode and link count where they differ
+ *
+ * A layer is made on disk at its first write.  A sealed layer never changes again:
+ * its index is read without a lock.  The index of a layer that is not sealed is guarded
+ * by its rwlock `lock` (functions ending in _locked want it held for writing).
+ * Layers are reference counted and hold a reference to their parent.
+ */
+#ifndef STORE_LAYER_H
+#define STORE_LAYER_H
+
+#include "store/bfile.h"
+#include "store/dsync.h"
+#include "store/names.h"
+
+/* What all layers of a store share. */
+struct store {
+	int fd;
+	struct fdcache *fds;
+	struct dsync layers; /* of the directory layers/ */
+};
+
+enum layer_part { PART_NAMES, PART_FULL, PART_DELTA, PART_MAP, PART_ATTR, PART_COUNT };
+
+/*
+ * Numbers from here on belong to directories that follow from a fresh layer: eight for
+ * each layer id, so they need no record and are the same after every mount.
+ */
+#define FRESH_FID_FIRST (UINT64_C(1) << 35)
+#define FRESH_FIDS 8
+
+struct attr_rec {
+	UT_hash_handle hh;
+	uint64_t fid;
+	struct attrs attrs;
+	bool bad;
+};
+
+struct layer {
+	struct store *store;
+	struct layer *parent; /* owned reference; NULL at the bottom */
+	uint32_t id;
+	char dir[24]; /* below the store: "layers/0000002a" */
+	bool fresh;   /* starts without what a copy of a data directory must not have */
+	bool scratch; /* never synced: a run directory */
+	atomic_uint refs;
+	atomic_uint users; /* child layers and branches that stand on it */
+
+	pthread_rwlock_t lock;
+	atomic_bool sealed;
+	bool loaded; /* lock: lock */
+	bool made;   /* the directory exists; lock: lock */
+	bool part_made[PART_COUNT];
+	uint64_t max_fid; /* largest number given out in it, or below it */
+	struct dirnames *dirs;
+	struct bfile *files;
+	struct attr_rec *attrs;
+
+	struct dsync root, parts[PART_COUNT]; /* directory entries against fsync */
+	pthread_mutex_t flush_lock;           /* one flush at a time */
+	atomic_bool durable;                  /* sealed and all of it on disk */
+	atomic_uint temp_seq;
+};
+
+/*
+ * A layer object; no disk access.  parent: a reference that the layer takes
+ * over (also on failure), and one user more for it.  NULL: out of memory.
+ */
+struct layer *layer_new(struct store *s, uint32_t id, struct layer *parent, bool fresh);
+/* A scratch layer at dir below the store, empty. */
+struct layer *layer_new_scratch(struct store *s, const char *dir);
+struct layer *layer_get(struct layer *l);
+struct layer *layer_put(struct layer *l); /* NULL is fine; returns NULL */
+
+/* Reads the index from disk, that of the layers below first; at first use only. */
+int layer_load(struct layer *l) MUST_CHECK;
+
+/* What the name means from this layer downwards, whiteouts included; NULL: nothing. */
+const struct entry *layer_chain_entry(struct layer *l, uint64_t dir, const char *name);
+
+/* The layer's own word on a name, file or attributes; NULL if it has none.  Names
+ * of a layer that is not sealed are guarded by its overlay's names lock. */
+const struct entry *layer_entry(struct layer *l, uint64_t dir, const char *name);
+struct bfile *layer_file(struct layer *l, uint64_t fid); /* a new reference */
+/* 0 not there, 1 found, -EIO damaged. */
+int layer_attrs(struct layer *l, uint64_t fid, struct attrs *ret_attrs) MUST_CHECK;
+
+/* Changes; only before the seal.  All leave the index as it was on failure. */
+int layer_make_part(struct layer *l, enum layer_part part) MUST_CHECK;
+int layer_make_dirnames(struct layer *l, uint64_t dir, mode_t mode,
+			struct dirnames **ret_names) MUST_CHECK;
+/* Makes dir/name mean (kind, fid), atomically, whatever it was in this layer. */
+int layer_set_entry(struct layer *l, uint64_t dir, const char *name,
+		    enum entry_kind kind, uint64_t fid) MUST_CHECK;
+/* Takes the layer's own entry away. */
+int layer_drop_entry(struct layer *l, uint64_t dir, const char *name) MUST_CHECK;
+/* Moves an entry of this layer; with whiteout the old name is hidden, in the
+ * same atomic step where the file system can do that. */
+int layer_move_entry(struct layer *l, uint64_t dir, const char *name, uint64_t newdir,
+		     const char *newname, bool whiteout) MUST_CHECK;
+int layer_set_attrs(struct layer *l, uint64_t fid, const struct attrs *a) MUST_CHECK;
+/* Makes full/FID (O_EXCL) or delta/FID of this size; a new reference. */
+int layer_make_file(struct layer *l, uint64_t fid, enum bfile_kind kind, mode_t mode,
+		    uint64_t size_bytes, struct bfile **ret_file) MUST_CHECK;
+int layer_make_symlink(struct layer *l, uint64_t fid, const char *target) MUST_CHECK;
+/* A fifo or a socket. */
+int layer_make_special(struct layer *l, uint64_t fid, mode_t mode) MUST_CHECK;
+/* Forgets and removes what the layer has of fid: bytes, map, attributes. */
+void layer_remove_file(struct layer *l, uint64_t fid);
+/* Removes names/DIR of a directory that is gone. */
+void layer_remove_dirnames(struct layer *l, uint64_t dir);
+
+/* fsync of one of the directories, if it changed; and of the way to it. */
+int layer_sync_part(struct layer *l, enum layer_part part) MUST_CHECK;
+int layer_sync_dirnames(struct layer *l, uint64_t dir) MUST_CHECK;
+/* Writes layer.ini and makes the way to it durable: after it, records may name
+ * the layer as a parent. */
+int layer_prepare_seal(struct layer *l) MUST_CHECK;
+/* Makes all of a sealed layer durable; blocks. */
+int layer_flush(struct layer *l) MUST_CHECK;
+
+void layer_part_path(const struct layer *l, enum layer_part part, uint64_t fid,
+		     char buf[static BFILE_PATH_MAX]);
+
+#endif

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * layer_load.c - reads a layer's index from disk, and adds what follows from
+ * its being fresh: a copy of a data directory must start without the original's
+ * lock file, signal files, replication slots and scratch directories.  The list
+ * is the one that pg_basebackup leaves out.
+ */
+#include "store/layer.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "store/overlay.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+static const char *const fresh_hidden[] = {
+	"postmaster.pid",  "postmaster.opts",          "standby.signal",
+	"recovery.signal", "postgresql.auto.conf.tmp", "current_logfiles.tmp",
+};
+
+/* Directories that start empty: {directory, name}; NULL: the root. */
+static const struct {
+	const char *in, *name;
+} fresh_emptied[] = {
+	{NULL, "pg_replslot"}, {NULL, "pg_dynshmem"},  {NULL, "pg_notify"},
+	{NULL, "pg_serial"},   {NULL, "pg_snapshots"}, {NULL, "pg_subtrans"},
+	{NULL, "pg_stat_tmp"}, {"base", "pgsql_tmp"},
+};
+
+static void clean_dir(DIR **d)
+{
+	if (*d)
+		(void)closedir(*d); /* read only */
+}
+
+/* Opens a directory of the layer; *ret_dir NULL if it is not there. */
+static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
+{
+	int fd = openat(l->store->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	*ret_dir = NULL;
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	*ret_dir = fdopendir(fd);
+	if (!*ret_dir) {
+		int rc = -errno;
+
+		(void)close(fd);
+		return rc;
+	}
+	return 1;
+}
+
+static bool next_name(DIR *d, const struct dirent **ret_ent)
+{
+	do
+		*ret_ent = readdir(d);
+	while (*ret_ent && (strcmp((*ret_ent)->d_name, ".") == 0 ||
+			    strcmp((*ret_ent)->d_name, "..") == 0));
+	return *ret_ent != NULL;
+}
+
+static int parse_fid(const char *name, uint64_t *ret_fid)
+{
+	return text_parse_u64(name, 16, (UINT64_C(1) << OVERLAY_FID_BITS) - 1, ret_fid);
+}
+
+static void note_fid(struct layer *l, uint64_t fid)
+{
+	if (fid > l->max_fid && fid < FRESH_FID_FIRST)
+		l->max_fid = fid;
+}
+
+/* What a name's record says; damaged ones become ENTRY_BAD. */
+static enum entry_kind read_entry(const char *dirpath, int dirfd_, const char *name,
+				  uint64_t *ret_fid)
+{
+	char text[NAME_TARGET_MAX + 1];
+	enum entry_kind kind;
+	ssize_t n = readlinkat(dirfd_, name, text, sizeof(text));
+	struct stat st;
+
+	*ret_fid = 0;
+	if (n < 0 && fstatat(dirfd_, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0))
+		return ENTRY_WHITEOUT; /* a rename's crash left it */
+	if (n > 0 && n < (ssize_t)sizeof(text)) {
+		text[n] = '\0';
+		if (entry_decode(text, &kind, ret_fid) == 0)
+			return kind;
+	}
+	log_error("%s/%s: damaged entry, refusing the name", dirpath, name);
+	return ENTRY_BAD;
+}
+
+static int load_dirnames(struct layer *l, uint64_t dir)
+{
+	char path[BFILE_PATH_MAX];
+	CLEAN(clean_dir) DIR *d = NULL;
+	const struct dirent *ent;
+	struct dirnames *names;
+	int rc;
+
+	layer_part_path(l, PART_NAMES, dir, path);
+	rc = open_part(l, path, &d);
+	if (rc <= 0)
+		return rc;
+	names = dirnames_add(&l->dirs, dir);
+	if (!names)
+		return -ENOMEM;
+	names->on_disk = true;
+	while (next_name(d, &ent)) {
+		uint64_t fid;
+		enum entry_kind kind = read_entry(path, dirfd(d), ent->d_name, &fid);
+
+		if (!entry_set(names, ent->d_name, kind, fid, true))
+			return -ENOMEM;
+		note_fid(l, fid);
+	}
+	return 0;
+}
+
+/* Calls fn for each fid that names a file in the part's directory. */
+static int load_part(struct layer *l, enum layer_part part, const char *part_name,
+		     int (*fn)(struct layer *l, uint64_t fid))
+{
+	char path[BFILE_PATH_MAX];
+	CLEAN(clean_dir) DIR *d = NULL;
+	const struct dirent *ent;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", l->dir, part_name);
+	rc = open_part(l, path, &d);
+	if (rc <= 0)
+		return rc;
+	l->part_made[part] = true;
+	while (next_name(d, &ent)) {
+		uint64_t fid;
+
+		if (parse_fid(ent->d_name, &fid) < 0) {
+			if (strncmp(ent->d_name, ".tmp", 4) != 0)
+				log_warn("%s/%s: not ours, ignoring", path,
+					 ent->d_name);
+			continue;
+		}
+		note_fid(l, fid);
+		rc = fn(l, fid);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int add_file(struct layer *l, uint64_t fid, enum bfile_kind kind)
+{
+	struct bfile *f = NULL;
+
+	HASH_FIND(hh, l->files, &fid, sizeof(fid), f);
+	if (f)
+		return 0; /* full counts before delta and is read first */
+	f = bfile_new(l, fid, kind);
+	if (!f)
+		return -ENOMEM;
+	HASH_ADD(hh, l->files, fid, sizeof(f->fid), f);
+	if (!f->hh.tbl) {
+		bfile_put(f);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int add_full(struct layer *l, uint64_t fid)
+{
+	return add_file(l, fid, BFILE_FULL);
+}
+
+/* A delta counts from the moment that its map is there. */
+static int add_delta(struct layer *l, uint64_t fid)
+{
+	return add_file(l, fid, BFILE_DELTA);
+}
+
+static int skip_file(struct layer *l, uint64_t fid)
+{
+	(void)l;
+	(void)fid;
+	return 0;
+}
+
+static int add_attrs(struct layer *l, uint64_t fid)
+{
+	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
+	struct attr_rec *a = calloc(1, sizeof(*a));
+	ssize_t n;
+
+	if (!a)
+		return -ENOMEM;
+	a->fid = fid;
+	layer_part_path(l, PART_ATTR, fid, path);
+	n = readlinkat(l->store->fd, path, text, sizeof(text));
+	if (n > 0 && n < (ssize_t)sizeof(text))
+		text[n] = '\0';
+	else
+		text[0] = '\0';
+	if (attrs_decode(text, fid, &a->attrs) < 0) {
+		log_error("%s: damaged attributes, refusing the file", path);
+		a->bad = true;
+	}
+	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
+	if (!a->hh.tbl) {
+		free(a);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int fresh_hide(struct layer *l, struct dirnames *root, const char *name)
+{
+	if (entry_find(root, name) ||
+	    !entry_visible(layer_chain_entry(l->parent, OVERLAY_ROOT, name)))
+		return 0;
+	return entry_set(root, name, ENTRY_WHITEOUT, 0, false) ? 0 : -ENOMEM;
+}
+
+/* Puts an empty directory, fid, in the place of the original's. */
+static int fresh_empty(struct layer *l, const char *in, const char *name, uint64_t fid)
+{
+	const struct entry *e, *old;
+	uint64_t dir = OVERLAY_ROOT;
+	struct dirnames *names;
+
+	if (in) {
+		e = layer_chain_entry(l->parent, OVERLAY_ROOT, in);
+		if (!e || e->kind != ENTRY_DIR)
+			return 0;
+		dir = e->fid;
+	}
+	old = layer_chain_entry(l->parent, dir, name);
+	if (!old || old->kind != ENTRY_DIR)
+		return 0;
+	names = dirnames_add(&l->dirs, dir);
+	if (!names || !dirnames_add(&l->dirs, fid)) /* the second: it exists */
+		return -ENOMEM;
+	if (entry_find(names, name))
+		return 0; /* the branch has made up its own mind since */
+	return entry_set(names, name, ENTRY_DIR, fid, false) ? 0 : -ENOMEM;
+}
+
+static int load_fresh(struct layer *l)
+{
+	struct dirnames *root = dirnames_add(&l->dirs, OVERLAY_ROOT);
+	uint64_t first = FRESH_FID_FIRST + (uint64_t)l->id * FRESH_FIDS;
+	int rc = root ? 0 : -ENOMEM;
+
+	_Static_assert(ARRAY_SIZE(fresh_emptied) <= FRESH_FIDS, "a number for each");
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(fresh_hidden); i++)
+		rc = fresh_hide(l, root, fresh_hidden[i]);
+	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(fresh_emptied); i++)
+		rc = fresh_empty(l, fresh_emptied[i].in, fresh_emptied[i].name,
+				 first + i);
+	return rc;
+}
+
+static int load_names(struct layer *l)
+{
+	char path[BFILE_PATH_MAX];
+	CLEAN(clean_dir) DIR *d = NULL;
+	const struct dirent *ent;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "%s/names", l->dir);
+	rc = open_part(l, path, &d);
+	if (rc <= 0)
+		return rc;
+	l->part_made[PART_NAMES] = true;
+	while (next_name(d, &ent)) {
+		uint64_t dir;
+
+		if (parse_fid(ent->d_name, &dir) < 0) {
+			log_warn("%s/%s: not ours, ignoring", path, ent->d_name);
+			continue;
+		}
+		note_fid(l, dir);
+		rc = load_dirnames(l, dir);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int load_one(struct layer *l)
+{
+	int rc = 0;
+
+	WRITE_SCOPE(&l->lock);
+	if (l->loaded)
+		return 0;
+	if (l->parent && l->parent->max_fid > l->max_fid)
+		l->max_fid = l->parent->max_fid; /* never given out again below us */
+	l->made = faccessat(l->store->fd, l->dir, F_OK, 0) == 0;
+	if (l->made) {
+		rc = load_names(l);
+		if (rc == 0)
+			rc = load_part(l, PART_FULL, "full", add_full);
+		if (rc == 0)
+			rc = load_part(l, PART_DELTA, "delta", skip_file);
+		if (rc == 0)
+			rc = load_part(l, PART_MAP, "map", add_delta);
+		if (rc == 0)
+			rc = load_part(l, PART_ATTR, "attr", add_attrs);
+	}
+	if (rc == 0 && l->fresh && l->parent)
+		rc = load_fresh(l);
+	if (rc == 0)
+		l->loaded = true;
+	else
+		log_error("%s: cannot read the layer: %s", l->dir, strerror(-rc));
+	return rc;
+}
+
+int layer_load(struct layer *l)
+{
+	struct layer *next;
+	int rc = 0;
+
+	/* from the bottom up, without recursion: chains may be long */
+	do {
+		next = NULL;
+		for (struct layer *i = l; i; i = i->parent) {
+			READ_SCOPE(&i->lock);
+			if (i->loaded)
+				break;
+			next = i;
+		}
+		if (next)
+			rc = load_one(next);
+	} while (rc == 0 && next);
+	return rc;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * layer_sync.c - when a layer's directories and files are on disk.
+ *
+ * Nothing here holds a lock over an fsync but the dsync of the very object, so that
+ * all who need the same fsync share one.
+ */
+#include "store/layer.h"
+
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "store/branch_meta.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* fsyncs the directory at path if s says that something changed in it. */
+static int sync_dir(struct store *st, struct dsync *s, const char *path)
+{
+	uint64_t mark;
+	int rc = dsync_begin(s, &mark);
+
+	if (rc <= 0)
+		return rc;
+	rc = fd_sync_dir(st->fd, path);
+	if (rc == -ENOENT)
+		rc = 0; /* removed meanwhile */
+	if (rc < 0)
+		log_error("%s: fsync failed: %s; it refuses fsync from now on", path,
+			  strerror(-rc));
+	return dsync_end(s, mark, rc);
+}
+
+/* The entries that lead to the layer's parts. */
+static int sync_root(struct layer *l)
+{
+	int rc = sync_dir(l->store, &l->root, l->dir);
+
+	return rc < 0 ? rc : sync_dir(l->store, &l->store->layers, "layers");
+}
+
+int layer_sync_part(struct layer *l, enum layer_part part)
+{
+	char path[BFILE_PATH_MAX];
+	int rc;
+
+	if (l->scratch || atomic_load(&l->durable))
+		return 0;
+	layer_part_path(l, part, 0, path);
+	*strrchr(path, '/') = '\0';
+	rc = sync_dir(l->store, &l->parts[part], path);
+	return rc < 0 ? rc : sync_root(l);
+}
+
+static int sync_dirnames(struct layer *l, struct dirnames *d)
+{
+	char path[BFILE_PATH_MAX];
+
+	layer_part_path(l, PART_NAMES, d->dir, path);
+	return d->on_disk ? sync_dir(l->store, &d->sync, path) : 0;
+}
+
+int layer_sync_dirnames(struct layer *l, uint64_t dir)
+{
+	struct dirnames *d;
+	int rc = 0;
+
+	if (l->scratch || atomic_load(&l->durable))
+		return 0;
+	{
+		READ_SCOPE(&l->lock);
+		d = dirnames_find(l->dirs, dir);
+		if (d)
+			atomic_fetch_add(&d->refs, 1);
+	}
+	if (d) {
+		rc = sync_dirnames(l, d);
+		dirnames_put(d);
+	}
+	return rc < 0 ? rc : layer_sync_part(l, PART_NAMES);
+}
+
+int layer_prepare_seal(struct layer *l)
+{
+	struct layer_meta meta = {.id = l->id,
+				  .parent = l->parent ? l->parent->id : 0,
+				  .fresh = l->fresh};
+	CLEAN(clean_free) char *text = layer_meta_encode(&meta);
+	char path[BFILE_PATH_MAX];
+	int rc;
+
+	if (!text)
+		return -ENOMEM;
+	(void)snprintf(path, sizeof(path), "%s/layer.ini", l->dir);
+	rc = fd_replace_file(l->store->fd, path, text, strlen(text), 0600, 0);
+	if (rc < 0)
+		return rc;
+	dsync_mark(&l->root);
+	return sync_root(l);
+}
+
+static int flush_file(struct bfile *f)
+{
+	struct map_image image;
+	int rc = bfile_encode_map(f, &image);
+
+	if (rc == 0)
+		rc = bfile_sync_data(f);
+	if (rc == 0)
+		rc = bfile_save_map(f, &image);
+	free(image.buf);
+	return rc;
+}
+
+int layer_flush(struct layer *l)
+{
+	struct dirnames *d, *next_dir;
+	struct bfile *f, *next_file;
+	int rc = 0;
+
+	LOCK_SCOPE(&l->flush_lock);
+	if (atomic_load(&l->durable))
+		return 0;
+	if (l->loaded) { /* otherwise nothing of it was ever written by us */
+		HASH_ITER(hh, l->files, f, next_file)
+		{
+			rc = flush_file(f);
+			if (rc < 0)
+				return rc;
+		}
+		FAULT_POINT("layer.files-flushed");
+		HASH_ITER(hh, l->dirs, d, next_dir)
+		{
+			rc = sync_dirnames(l, d);
+			if (rc < 0)
+				return rc;
+		}
+		for (int i = 0; i < PART_COUNT; i++) {
+			rc = layer_sync_part(l, (enum layer_part)i);
+			if (rc < 0)
+				return rc;
+		}
+	}
+	atomic_store(&l->durable, true);
+	return 0;
+}

@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * overlay.c - a branch's tree: resolving names and numbers over the chain, open files,
+ * the freeze.  Changes of names are in overlay_change.c.
+ *
+ * A name means what the topmost layer with an entry for (directory, name) says;
+ * a file's attributes are those of its topmost part.  Because entries point to numbers,
+ * a directory of a lower layer is renamed by one entry, and hard links and renames
+ * need no redirection below.
+ */
+#include "store/overlay_priv.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+int overlay_new(struct layer *top, struct overlay **ret_overlay)
+{
+	struct overlay *o = calloc(1, sizeof(*o));
+	pthread_rwlockattr_t attr;
+	int rc = -ENOMEM;
+
+	if (o)
+		rc = layer_load(top);
+	if (rc < 0) {
+		free(o);
+		layer_put(top);
+		return rc;
+	}
+	/* a freeze must not wait for ever behind a stream of writers */
+	(void)pthread_rwlockattr_init(&attr);
+	(void)pthread_rwlockattr_setkind_np(
+		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	(void)pthread_rwlock_init(&o->freeze, &attr);
+	(void)pthread_rwlockattr_destroy(&attr);
+	(void)pthread_rwlock_init(&o->names, NULL);
+	(void)pthread_mutex_init(&o->files, NULL);
+	o->top = top;
+	atomic_init(&o->next_fid, top->max_fid + 1);
+	*ret_overlay = o;
+	return 0;
+}
+
+struct overlay *overlay_free(struct overlay *o)
+{
+	struct cowfile *f, *next;
+
+	if (!o)
+		return NULL;
+	HASH_ITER(hh, o->open, f, next)
+	{
+		HASH_DEL(o->open, f);
+		cowfile_free(f);
+	}
+	layer_put(o->top);
+	free(o->watch_name);
+	(void)pthread_mutex_destroy(&o->files);
+	(void)pthread_rwlock_destroy(&o->names);
+	(void)pthread_rwlock_destroy(&o->freeze);
+	free(o);
+	return NULL;
+}
+
+void overlay_freeze(struct overlay *o, struct layer *new_top)
+{
+	WRITE_SCOPE(&o->freeze);
+	WRITE_SCOPE(&o->names);
+	atomic_store(&o->top->sealed, true);
+	new_top->max_fid = atomic_load(&o->next_fid) - 1;
+	new_top->loaded = true;
+	layer_put(o->top);
+	o->top = new_top;
+}
+
+void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
+		   void *ctx)
+{
+	free(o->watch_name);
+	o->watch_name = strdup(name); /* NULL: then nothing is watched */
+	o->watch_fn = fn;
+	o->watch_ctx = ctx;
+}
+
+unsigned overlay_depth(const struct overlay *o)
+{
+	unsigned n = 0;
+
+	for (const struct layer *l = o->top; l; l = l->parent)
+		n++;
+	return n;
+}
+
+/* --- attributes --- */
+
+static void put_file(struct bfile **f)
+{
+	bfile_put(*f);
+}
+
+/* stat of the topmost file of the chain; -ENOENT if no layer has one. */
+static int stat_file(struct overlay *o, uint64_t fid, struct stat *ret_st)
+{
+	for (struct layer *l = o->top; l; l = l->parent) {
+		CLEAN(put_file) struct bfile *f = layer_file(l, fid);
+		char path[BFILE_PATH_MAX];
+
+		if (!f)
+			continue;
+		bfile_path(f, path);
+		if (fstatat(l->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) == 0)
+			return 0;
+		log_error("%s: cannot stat: %m", path);
+		return -EIO;
+	}
+	return -ENOENT;
+}
+
+static bool dir_path(struct layer *l, uint64_t fid, bool *known,
+		     char path[static BFILE_PATH_MAX])
+{
+	struct dirnames *d;
+
+	READ_SCOPE(&l->lock);
+	d = dirnames_find(l->dirs, fid);
+	*known |= d != NULL;
+	if (!d || !d->on_disk)
+		return false;
+	layer_part_path(l, PART_NAMES, fid, path);
+	return true;
+}
+
+/*
+ * The same for a directory: times of its topmost part, permissions of the one that it
+ * was made with.  One that only follows from a fresh layer has no part.
+ */
+static int stat_dir(struct overlay *o, uint64_t fid, struct stat *ret_st)
+{
+	char first[BFILE_PATH_MAX] = "", last[BFILE_PATH_MAX] = "";
+	bool known = false;
+	struct stat st;
+
+	for (struct layer *l = o->top; l; l = l->parent)
+		if (dir_path(l, fid, &known, last) && !*first)
+			memcpy(first, last, sizeof(first));
+	*ret_st = (struct stat){.st_mode = S_IFDIR | 0700};
+	if (!*first)
+		return known ? 0 : -ESTALE;
+	if (fstatat(o->top->store->fd, first, ret_st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fstatat(o->top->store->fd, last, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		log_error("%s: cannot stat: %m", first);
+		return -EIO;
+	}
+	ret_st->st_mode = st.st_mode;
+	return 0;
+}
+
+/* Blocks that no other branch shares. */
+static uint64_t own_blocks_of(struct overlay *o, uint64_t fid)
+{
+	uint64_t blocks = 0;
+
+	for (struct layer *l = o->top; l; l = l->parent) {
+		CLEAN(put_file) struct bfile *f = NULL;
+		char path[BFILE_PATH_MAX];
+		struct stat st;
+
+		if (atomic_load(&l->users) > 1)
+			break;
+		f = layer_file(l, fid);
+		if (!f)
+			continue;
+		bfile_path(f, path);
+		if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			blocks += (uint64_t)st.st_blocks;
+	}
+	return blocks;
+}
+
+int overlay_attrs_locked(struct overlay *o, uint64_t fid, struct attrs *ret)
+{
+	int rc = 0;
+
+	*ret = (struct attrs){.nlink = 1};
+	for (struct layer *l = o->top; l && rc == 0; l = l->parent)
+		rc = layer_attrs(l, fid, ret);
+	return rc < 0 ? rc : 0;
+}
+
+/* An open file's size and link count are known better than the disk knows them. */
+static void add_open_state(struct overlay *o, uint64_t fid, struct node_attr *a)
+{
+	struct cowfile *f = NULL;
+
+	LOCK_SCOPE(&o->files);
+	HASH_FIND(hh, o->open, &fid, sizeof(fid), f);
+	if (!f)
+		return;
+	a->size_bytes = atomic_load(&f->size_bytes);
+	if (atomic_load(&f->unlinked))
+		a->nlink = 0;
+}
+
+int overlay_attr_locked(struct overlay *o, uint64_t fid, struct node_attr *ret)
+{
+	struct attrs a;
+	struct stat st;
+	int rc = stat_file(o, fid, &st);
+
+	if (rc == -ENOENT)
+		rc = stat_dir(o, fid, &st);
+	if (rc == 0)
+		rc = overlay_attrs_locked(o, fid, &a);
+	if (rc < 0)
+		return rc;
+	*ret = (struct node_attr){
+		.fid = fid,
+		.mode = (st.st_mode & S_IFMT) |
+			(a.has_mode ? a.mode : st.st_mode & 07777),
+		.nlink = a.nlink,
+		.mtime = st.st_mtim,
+		.ctime = st.st_ctim,
+	};
+	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))
+		ret->size_bytes = (uint64_t)st.st_size;
+	if (S_ISREG(st.st_mode)) {
+		ret->blocks = own_blocks_of(o, fid);
+		add_open_state(o, fid, ret);
+	}
+	return 0;
+}
+
+int overlay_getattr(struct overlay *o, uint64_t fid, struct node_attr *ret_attr)
+{
+	READ_SCOPE(&o->freeze);
+	READ_SCOPE(&o->names);
+	return overlay_attr_locked(o, fid, ret_attr);
+}
+
+int overlay_own_bytes(struct overlay *o, uint64_t *ret_bytes)
+{
+	uint64_t blocks = 0;
+
+	READ_SCOPE(&o->freeze);
+	for (struct layer *l = o->top; l && atomic_load(&l->users) <= 1;
+	     l = l->parent) {
+		struct bfile *f, *next;
+
+		READ_SCOPE(&l->lock);
+		HASH_ITER(hh, l->files, f, next)
+		{
+			char path[BFILE_PATH_MAX];
+			struct stat st;
+
+			bfile_path(f, path);
+			if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+				blocks += (uint64_t)st.st_blocks;
+		}
+	}
+	*ret_bytes = blocks * 512;
+	return 0;
+}
+
+/* --- names --- */
+
+int overlay_entry_locked(struct overlay *o, uint64_t dir, const char *name,
+			 const struct entry **ret_entry)
+{
+	const struct entry *e;
+
+	if (strlen(name) > 255)
+		return -ENAMETOOLONG;
+	e = layer_chain_entry(o->top, dir, name);
+	if (!entry_visible(e))
+		return -ENOENT;
+	if (e->kind == ENTRY_BAD)
+		return -EIO;
+	*ret_entry = e;
+	return 0;
+}
+
+int overlay_lookup(struct overlay *o, uint64_t dir, const char *name,
+		   struct node_attr *ret_attr)
+{
+	const struct entry *e;
+	int rc;
+
+	READ_SCOPE(&o->freeze);
+	READ_SCOPE(&o->names);
+	rc = overlay_entry_locked(o, dir, name, &e);
+	if (rc == 0)
+		rc = overlay_attr_locked(o, e->fid, ret_attr);
+	if (rc == 0 && (ret_attr->mode & S_IFMT) != entry_type_mode(e->kind)) {
+		log_error("%s/names/%llx/%s: not what its file is, refusing the name",
+			  o->top->dir, (unsigned long long)dir, name);
+		rc = -EIO;
+	}
+	return rc == -ESTALE ? -EIO : rc; /* a name without bytes */
+}
+
+/* One name of one layer, in the list that a merged directory is made from. */
+struct listed {
+	const struct entry *e;
+	unsigned depth; /* 0: the top */
+};
+
+struct listing {
+	struct listed *v;
+	size_t n, cap;
+};
+
+static void listing_fini(struct listing *ls)
+{
+	free(ls->v);
+}
+
+static int listed_cmp(const void *pa, const void *pb)
+{
+	const struct listed *a = pa, *b = pb;
+	int by_name;
+
+	if (a->e->cookie != b->e->cookie)
+		return a->e->cookie < b->e->cookie ? -1 : 1;
+	by_name = strcmp(a->e->name, b->e->name);
+	if (by_name != 0)
+		return by_name;
+	return a->depth < b->depth ? -1 : a->depth > b->depth;
+}
+
+/* Collects what every layer says about dir, sorted, the topmost word first. */
+static int list_locked(struct overlay *o, uint64_t dir, uint64_t after,
+		       struct listing *ls)
+{
+	unsigned depth = 0;
+
+	for (struct layer *l = o->top; l; l = l->parent, depth++) {
+		struct dirnames *d = dirnames_find(l->dirs, dir);
+		struct entry *e, *next;
+
+		if (!d)
+			continue;
+		HASH_ITER(hh, d->entries, e, next)
+		{
+			if (e->cookie <= after)
+				continue;
+			if (ls->n == ls->cap) {
+				size_t cap = ls->cap ? ls->cap * 2 : 64;
+				struct listed *v = realloc(ls->v, cap * sizeof(*v));
+
+				if (!v)
+					return -ENOMEM;
+				ls->v = v;
+				ls->cap = cap;
+			}
+			ls->v[ls->n++] = (struct listed){e, depth};
+		}
+	}
+	if (ls->n > 1)
+		qsort(ls->v, ls->n, sizeof(*ls->v), listed_cmp);
+	return 0;
+}
+
+/* Is element i overruled by a layer above, or a whiteout? */
+static bool hidden(const struct listing *ls, size_t i)
+{
+	if (i > 0 && strcmp(ls->v[i - 1].e->name, ls->v[i].e->name) == 0)
+		return true;
+	return !entry_visible(ls->v[i].e);
+}
+
+int overlay_readdir(struct overlay *o, uint64_t dir, uint64_t after,
+		    bool (*fn)(void *ctx, const char *name, uint64_t fid, mode_t type,
+			       uint64_t cookie),
+		    void *ctx)
+{
+	CLEAN(listing_fini) struct listing ls = {NULL, 0, 0};
+	struct stat st;
+	int rc;
+
+	READ_SCOPE(&o->freeze);
+	READ_SCOPE(&o->names);
+	rc = stat_dir(o, dir, &st);
+	if (rc == 0)
+		rc = list_locked(o, dir, after, &ls);
+	for (size_t i = 0; rc == 0 && i < ls.n; i++) {
+		const struct entry *e = ls.v[i].e;
+
+		if (hidden(&ls, i))
+			continue;
+		if (!fn(ctx, e->name, e->fid, entry_type_mode(e->kind), e->cookie))
+			break;
+	}
+	return rc;
+}
+
+bool overlay_is_empty_locked(struct overlay *o, uint64_t dir)
+{
+	CLEAN(listing_fini) struct listing ls = {NULL, 0, 0};
+
+	if (list_locked(o, dir, 0, &ls) < 0)
+		return false; /* out of memory: then better not */
+	for (size_t i = 0; i < ls.n; i++)
+		if (!hidden(&ls, i))
+			return false;
+	return true;
+}
+
+int overlay_fsyncdir(struct overlay *o, uint64_t dir)
+{
+	struct layer *top;
+	int rc = 0;
+
+	{
+		READ_SCOPE(&o->freeze);
+		top = layer_get(o->top);
+	}
+	for (struct layer *l = top; rc == 0 && l && !atomic_load(&l->durable);
+	     l = l->parent) {
+		rc = layer_sync_part(l,
+				     PART_FULL); /* what the entries point to, first */
+		if (rc == 0)
+			rc = layer_sync_part(l, PART_ATTR);
+		if (rc == 0)
+			rc = layer_sync_dirnames(l, dir);
+	}
+	layer_put(top);
+	return rc;
+}
+
+/* --- open files --- */
+
+static struct cowfile *file_new(struct overlay *o, uint64_t fid)
+{
+	struct cowfile *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->o = o;
+	f->fid = fid;
+	f->opens = 1;
+	(void)pthread_rwlock_init(&f->lock, NULL);
+	return f;
+}
+
+static int open_checked(struct overlay *o, uint64_t fid, struct cowfile **ret_file)
+{
+	struct cowfile *f;
+	struct stat st;
+	int rc = stat_file(o, fid, &st);
+
+	if (rc == -ENOENT)
+		return stat_dir(o, fid, &st) == 0 ? -EISDIR : -ESTALE;
+	if (rc < 0)
+		return rc;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	f = file_new(o, fid);
+	if (!f)
+		return -ENOMEM;
+	rc = cowfile_stack(f);
+	if (rc == 0) {
+		HASH_ADD(hh, o->open, fid, sizeof(f->fid), f);
+		if (!f->hh.tbl)
+			rc = -ENOMEM;
+	}
+	if (rc < 0) {
+		cowfile_free(f);
+		return rc;
+	}
+	*ret_file = f;
+	return 0;
+}
+
+static bool is_in_wal_dir(struct overlay *o, uint64_t fid)
+{
+	const struct entry *dir =
+		layer_chain_entry(o->top, OVERLAY_ROOT, OVERLAY_WAL_DIR);
+
+	if (!dir || dir->kind != ENTRY_DIR)
+		return false;
+	for (struct layer *l = o->top; l; l = l->parent) {
+		struct dirnames *d = dirnames_find(l->dirs, dir->fid);
+		struct entry *e, *next;
+
+		if (!d)
+			continue;
+		HASH_ITER(hh, d->entries, e, next)
+		if (e->fid == fid)
+			return true;
+	}
+	return false;
+}
+
+int overlay_open_locked(struct overlay *o, uint64_t fid, struct cowfile **ret_file)
+{
+	struct cowfile *f = NULL;
+	const struct entry *e;
+	int rc;
+
+	LOCK_SCOPE(&o->files);
+	HASH_FIND(hh, o->open, &fid, sizeof(fid), f);
+	if (f) {
+		f->opens++;
+		*ret_file = f;
+		return 0;
+	}
+	rc = open_checked(o, fid, &f);
+	if (rc < 0)
+		return rc;
+	if (o->watch_name) {
+		e = layer_chain_entry(o->top, OVERLAY_ROOT, o->watch_name);
+		f->watched = e && e->fid == fid;
+	}
+	f->is_wal = is_in_wal_dir(o, fid);
+	*ret_file = f;
+	return 0;
+}
+
+int overlay_open(struct overlay *o, uint64_t fid, struct cowfile **ret_file)
+{
+	READ_SCOPE(&o->freeze);
+	READ_SCOPE(&o->names);
+	return overlay_open_locked(o, fid, ret_file);
+}
+
+void overlay_close(struct overlay *o, struct cowfile *f)
+{
+	bool last;
+
+	if (!f)
+		return;
+	READ_SCOPE(&o->freeze);
+	{
+		LOCK_SCOPE(&o->files);
+		last = --f->opens == 0;
+		if (last)
+			HASH_DEL(o->open, f);
+	}
+	if (!last)
+		return;
+	if (atomic_load(&f->unlinked))
+		layer_remove_file(o->top, f->fid);
+	cowfile_free(f);
+}
+
+/* --- whole files by path, for the daemon itself --- */
+
+int overlay_walk(struct overlay *o, const char *path, struct node_attr *ret_attr)
+{
+	CLEAN(clean_free) char *copy = strdup(path);
+	uint64_t dir = OVERLAY_ROOT;
+	char *save = NULL, *name;
+	const struct entry *e;
+	int rc;
+
+	if (!copy)
+		return -ENOMEM;
+	READ_SCOPE(&o->freeze);
+	READ_SCOPE(&o->names);
+	for (name = strtok_r(copy, "/", &save); name;
+	     name = strtok_r(NULL, "/", &save)) {
+		rc = overlay_entry_locked(o, dir, name, &e);
+		if (rc < 0)
+			return rc;
+		dir = e->fid;
+	}
+	return overlay_attr_locked(o, dir, ret_attr);
+}
+
+int overlay_read_file(struct overlay *o, const char *path, size_t max_bytes,
+		      char **ret_buf, size_t *ret_len)
+{
+	CLEAN(clean_free) char *buf = NULL;
+	struct cowfile *f;
+	struct node_attr a;
+	ssize_t n;
+	int rc = overlay_walk(o, path, &a);
+
+	if (rc == 0)
+		rc = overlay_open(o, a.fid, &f);
+	if (rc < 0)
+		return rc;
+	buf = malloc(max_bytes + 1);
+	n = buf ? cowfile_read(f, buf, max_bytes + 1, 0) : -ENOMEM;
+	overlay_close(o, f);
+	if (n < 0)
+		return (int)n;
+	if ((size_t)n > max_bytes)
+		return -EFBIG;
+	buf[n] = '\0';
+	*ret_buf = steal(buf);
+	if (ret_len)
+		*ret_len = (size_t)n;
+	return 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * overlay_priv.h - what overlay.c, overlay_change.c, cowfile.c and cowfile_write.c
+ * share; for them alone.
+ *
+ * Locks, in the order in which they are taken:
+ *   overlay->freeze   read: whoever changes the top layer; write: the freeze
+ *   overlay->names    entries of the top layer; write: whoever changes them
+ *   overlay->files    the table of open files
+ *   cowfile->lock     a file's stack, size and top map
+ *   layer->lock, bfile->lock   inside the functions of those modules
+ * None of them is held over an fsync.
+ */
+#ifndef STORE_OVERLAY_PRIV_H
+#define STORE_OVERLAY_PRIV_H
+
+#include "store/cowfile.h"
+#include "store/layer.h"
+#include "store/overlay.h"
+
+struct cowfile {
+	UT_hash_handle hh; /* in overlay->open, by fid */
+	uint64_t fid;
+	struct overlay *o;
+	unsigned opens;       /* lock: o->files */
+	atomic_bool unlinked; /* no name left: goes at the last close */
+	bool watched;         /* the overlay's watched file */
+	bool is_wal;          /* it lies in OVERLAY_WAL_DIR */
+
+	pthread_rwlock_t lock;
+	struct layer
+		*top; /* lock: lock; the top layer when the stack was made (owned) */
+	struct bfile **parts;            /* lock: lock; top first, references */
+	unsigned nparts;                 /* lock: lock */
+	atomic_uint_fast64_t size_bytes; /* changes under lock held for writing */
+	uint64_t run_end; /* lock: lock; block after the last one copied up */
+	uint64_t ahead;   /* lock: lock; blocks to copy up ahead at the next sync */
+};
+
+struct overlay {
+	pthread_rwlock_t freeze;
+	struct layer *top; /* lock: freeze; owned reference */
+	pthread_rwlock_t names;
+	atomic_uint_fast64_t next_fid;
+	pthread_mutex_t files;
+	struct cowfile *open; /* lock: files */
+	char *watch_name;
+	void (*watch_fn)(void *ctx);
+	void *watch_ctx;
+};
+
+/* The top of the stack is the file's own part in the present top layer. */
+static inline bool cowfile_has_top(const struct cowfile *f)
+{
+	return f->nparts > 0 && f->parts[0]->layer == f->o->top;
+}
+
+/* Loads the stack of a file; the caller fills in fid and o. */
+int cowfile_stack(struct cowfile *f) MUST_CHECK;
+void cowfile_free(struct cowfile *f);
+/* Gives the file a part in the top layer if it has none; nothing is copied.  With
+ * the freeze lock (read) and the file's lock (write) held. */
+int cowfile_copy_up_locked(struct cowfile *f) MUST_CHECK;
+/* Sets times of the file's own part. */
+int cowfile_set_mtime(struct cowfile *f, const struct timespec *mtime) MUST_CHECK;
+/* Reads below part `i` of the stack; zeros where nothing is. */
+int cowfile_read_parts(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
+		       uint64_t off_bytes) MUST_CHECK;
+
+/* With freeze and names held, at least for reading: what a name means (visible,
+ * not damaged), an object's attributes, whether a directory shows nothing. */
+int overlay_entry_locked(struct overlay *o, uint64_t dir, const char *name,
+			 const struct entry **ret_entry) MUST_CHECK;
+int overlay_attr_locked(struct overlay *o, uint64_t fid,
+			struct node_attr *ret_attr) MUST_CHECK;
+/* Its attribute record alone: the defaults if it has none. */
+int overlay_attrs_locked(struct overlay *o, uint64_t fid, struct attrs *ret) MUST_CHECK;
+bool overlay_is_empty_locked(struct overlay *o, uint64_t dir);
+int overlay_open_locked(struct overlay *o, uint64_t fid,
+			struct cowfile **ret_file) MUST_CHECK;
+
+/* Moves the overlay to a new, empty top over the present one, which is sealed.
+ * new_top: a layer whose parent is the present top; the reference passes over. */
+void overlay_freeze(struct overlay *o, struct layer *new_top);
+/* An overlay over a chain of layers, loading them; takes the reference over. */
+int overlay_new(struct layer *top, struct overlay **ret_overlay) MUST_CHECK;
+struct overlay *overlay_free(struct overlay *o);
+
+#endif

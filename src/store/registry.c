@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry.c - making, renaming and discarding branches.
+ *
+ * Making a branch of a parent whose top layer has content:
+ *
+ *   1. the top's layer.ini durable      it may be named as somebody's parent
+ *   2. the parent's record durable      new top (not on disk yet) over the old one
+ *   3. the freeze, in memory            the old top is sealed
+ *   4. the child's record durable       now the branch exists
+ *
+ * A crash after 2 or 3 leaves no child and a parent one layer deeper; both are
+ * correct, because a layer that is not on disk is an empty one.  If the parent's
+ * top is still empty, the child stands on the layer below it and only 4 is left.
+ */
+#include "store/registry_priv.h"
+
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "store/overlay_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+void record_path(const char *name, char buf[static RECORD_PATH_MAX])
+{
+	(void)snprintf(buf, RECORD_PATH_MAX, "branches/%s.ini", name);
+}
+
+int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
+{
+	CLEAN(clean_free) char *text = branch_meta_encode(meta);
+	char path[RECORD_PATH_MAX];
+
+	if (!text)
+		return -ENOMEM;
+	record_path(name, path);
+	return fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 1);
+}
+
+int registry_add(struct registry *r, struct branch *b)
+{
+	WRITE_SCOPE(&r->table);
+	HASH_ADD(hh_no, r->by_no, no, sizeof(b->no), b);
+	if (!b->hh_no.tbl)
+		return -ENOMEM;
+	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
+	if (!b->hh_name.tbl) {
+		HASH_DELETE(hh_no, r->by_no, b);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+struct branch *registry_find(struct registry *r, const char *name)
+{
+	struct branch *b = NULL;
+
+	READ_SCOPE(&r->table);
+	HASH_FIND(hh_name, r->by_name, name, (unsigned)strlen(name), b);
+	return b ? branch_get(b) : NULL;
+}
+
+struct branch *registry_find_no(struct registry *r, uint32_t no)
+{
+	struct branch *b = NULL;
+
+	READ_SCOPE(&r->table);
+	HASH_FIND(hh_no, r->by_no, &no, sizeof(no), b);
+	return b ? branch_get(b) : NULL;
+}
+
+static int by_name_cmp(const void *pa, const void *pb)
+{
+	struct branch *const *a = pa, *const *b = pb;
+
+	return strcmp((*a)->name, (*b)->name);
+}
+
+int registry_list(struct registry *r, struct branch ***ret_list)
+{
+	struct branch *b, *next, **v;
+	size_t n = 0;
+
+	READ_SCOPE(&r->table);
+	v = calloc(HASH_CNT(hh_no, r->by_no) + 1, sizeof(struct branch *));
+	if (!v)
+		return -ENOMEM;
+	HASH_ITER(hh_no, r->by_no, b, next)
+	v[n++] = branch_get(b);
+	if (n > 1)
+		qsort(v, n, sizeof(struct branch *), by_name_cmp);
+	*ret_list = v;
+	return 0;
+}
+
+void branch_list_free(struct branch **list)
+{
+	for (struct branch **b = list; b && *b; b++)
+		branch_put(*b);
+	free(list);
+}
+
+int registry_dirfd(const struct registry *r)
+{
+	return r->store.fd;
+}
+
+const char *registry_path(const struct registry *r)
+{
+	return r->path;
+}
+
+int registry_statvfs(struct registry *r, struct statvfs *ret_st)
+{
+	return fstatvfs(r->store.fd, ret_st) < 0 ? -errno : 0;
+}
+
+/* --- making a branch --- */
+
+/* Is there nothing in the branch's own top layer? */
+static bool top_is_empty(struct registry *r, struct branch *b)
+{
+	READ_SCOPE(&b->top->lock);
+	if (b->top->loaded)
+		return !b->top->made;
+	return faccessat(r->store.fd, b->top->dir, F_OK, 0) < 0 && errno == ENOENT;
+}
+
+/* Seals the parent's top and gives it a new one: steps 1 to 3 above. */
+static int freeze(struct registry *r, struct branch *p)
+{
+	struct layer *old = p->top, *top;
+	struct branch_meta m = p->meta;
+	int rc = layer_prepare_seal(old);
+
+	if (rc < 0)
+		return rc;
+	FAULT_POINT("registry.seal-prepared");
+	top = layer_new(&r->store, r->next_layer, layer_get(old), false);
+	if (!top)
+		return -ENOMEM;
+	m.top = top->id;
+	m.base = old->id;
+	m.fresh = false;
+	m.last_active = atomic_load(&p->last_active);
+	rc = registry_save(r, p->name, &m);
+	FAULT_POINT("registry.parent-saved");
+	if (rc < 0) {
+		/* the record on disk may be either: both name layers that exist, but
+		 * then this number must not be given to another layer */
+		r->next_layer++;
+		atomic_fetch_sub(&old->users, 1);
+		layer_put(top);
+		return rc;
+	}
+	r->next_layer++;
+	LOCK_SCOPE(&p->lock);
+	if (p->data)
+		overlay_freeze(p->data, layer_get(top));
+	else
+		atomic_store(&old->sealed, true);
+	atomic_fetch_add(&top->users, 1);
+	atomic_fetch_sub(&old->users, 1);
+	p->meta = m;
+	p->top = top;
+	layer_put(old); /* the new top holds it */
+	return 0;
+}
+
+static int check_new_branch(struct registry *r, const char *name, struct err *e)
+{
+	struct branch *b;
+	int rc = text_check_name(name);
+
+	if (rc == -ENAMETOOLONG)
+		return err_set(e, rc, "branch name '%s' is longer than %d bytes", name,
+			       NAME_LEN_MAX);
+	if (rc < 0) {
+		err_set(e, rc, "bad branch name '%s'", name);
+		return err_hint(
+			e, "a letter or digit, then letters, digits, '_', '-', '.'");
+	}
+	b = registry_find(r, name);
+	if (!b)
+		return 0;
+	branch_put(b);
+	return err_set(e, -EEXIST, "branch '%s' exists", name);
+}
+
+static int add_child(struct registry *r, const struct branch_spec *spec,
+		     struct branch **ret_branch, struct err *e)
+{
+	struct branch *p = spec->parent, *b;
+	struct layer *base = top_is_empty(r, p) ? p->top->parent : p->top, *top;
+	time_t now = time(NULL);
+	struct branch_meta m = {
+		.no = r->next_no,
+		.top = r->next_layer,
+		.base = base->id,
+		.fresh = true,
+		.parent_no = p->no,
+		.created = now,
+		.last_active = now,
+		.owner = spec->owner,
+		.group = spec->group,
+		.mode = spec->mode & 07777,
+	};
+	int rc;
+
+	(void)snprintf(m.parent, sizeof(m.parent), "%s", p->name);
+	top = layer_new(&r->store, m.top, layer_get(base), true);
+	b = top ? branch_new(r, spec->name, &m, top) : NULL;
+	if (!b)
+		return err_set(e, -ENOMEM, "out of memory");
+	r->next_no++;
+	r->next_layer++;
+	rc = registry_save(r, spec->name, &m);
+	FAULT_POINT("registry.child-saved");
+	if (rc == 0)
+		rc = registry_add(r, b);
+	if (rc < 0) {
+		char path[RECORD_PATH_MAX];
+
+		record_path(spec->name, path);
+		(void)unlinkat(r->store.fd, path,
+			       0); /* it may be there though not durable */
+		atomic_fetch_sub(&base->users, 1);
+		branch_put(b);
+		return err_set(e, rc, "cannot write the record of branch '%s': %s",
+			       spec->name, strerror(-rc));
+	}
+	*ret_branch = branch_get(b);
+	return 0;
+}
+
+int registry_create(struct registry *r, const struct branch_spec *spec,
+		    struct branch **ret_branch, struct err *e)
+{
+	struct branch *p = spec->parent;
+	int rc;
+
+	LOCK_SCOPE(&r->change);
+	rc = check_new_branch(r, spec->name, e);
+	if (rc < 0)
+		return rc;
+	if (atomic_load(&p->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", p->name);
+	if (!top_is_empty(r, p)) {
+		rc = freeze(r, p);
+		if (rc < 0)
+			return err_set(e, rc, "cannot freeze branch '%s': %s", p->name,
+				       strerror(-rc));
+	}
+	return add_child(r, spec, ret_branch, e);
+}
+
+/* --- renaming and discarding --- */
+
+int registry_rename(struct registry *r, struct branch *b, const char *newname,
+		    struct err *e)
+{
+	char from[RECORD_PATH_MAX], to[RECORD_PATH_MAX];
+	int rc;
+
+	LOCK_SCOPE(&r->change);
+	if (atomic_load(&b->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
+	rc = check_new_branch(r, newname, e);
+	if (rc < 0)
+		return rc;
+	record_path(b->name, from);
+	record_path(newname, to);
+	rc = renameat(r->store.fd, from, r->store.fd, to) < 0 ? -errno : 0;
+	FAULT_POINT("registry.renamed");
+	if (rc == 0)
+		rc = fd_sync_dir(r->store.fd, "branches");
+	if (rc < 0)
+		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
+			       b->name, strerror(-rc));
+	WRITE_SCOPE(&r->table);
+	HASH_DELETE(hh_name, r->by_name, b);
+	(void)snprintf(b->name, sizeof(b->name), "%s", newname);
+	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
+	if (!b->hh_name.tbl)
+		log_error("branch %s: out of memory; it is back at the next mount",
+			  newname);
+	return 0;
+}
+
+/* One user less for a layer; the last one's going makes it dead. */
+static void layer_release(struct registry *r, struct layer *l)
+{
+	struct layer **v;
+
+	if (atomic_fetch_sub(&l->users, 1) != 1)
+		return;
+	v = realloc(r->dead, (r->ndead + 1) * sizeof(struct layer *));
+	if (!v)
+		return; /* found again as an orphan at the next mount */
+	r->dead = v;
+	r->dead[r->ndead++] = layer_get(l);
+}
+
+int registry_discard(struct registry *r, struct branch *b, struct err *e)
+{
+	char path[RECORD_PATH_MAX];
+	int rc;
+
+	LOCK_SCOPE(&r->change);
+	if (atomic_load(&b->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
+	if (b->meta.is_protected)
+		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
+	record_path(b->name, path);
+	rc = unlinkat(r->store.fd, path, 0) < 0 ? -errno : 0;
+	FAULT_POINT("registry.record-removed");
+	if (rc == 0)
+		rc = fd_sync_dir(r->store.fd, "branches");
+	if (rc < 0)
+		return err_set(e, rc, "cannot remove the record of branch '%s': %s",
+			       b->name, strerror(-rc));
+	{
+		WRITE_SCOPE(&r->table);
+		atomic_store(&b->discarded, true);
+		HASH_DELETE(hh_no, r->by_no, b);
+		HASH_DELETE(hh_name, r->by_name, b);
+	}
+	layer_release(r, b->top);
+	branch_put(b); /* the table's */
+	return 0;
+}
+
+/* --- freeing what nobody stands on --- */
+
+static int remove_layer_dir(struct registry *r, uint32_t id)
+{
+	char path[32];
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "layers/%08x", id);
+	rc = fd_remove_tree(r->store.fd, path);
+	FAULT_POINT("registry.layer-removed");
+	if (rc < 0)
+		log_warn("%s: cannot remove: %s; trying again at the next mount", path,
+			 strerror(-rc));
+	return rc;
+}
+
+/* The next dead layer, if it is still one; a reference for the caller. */
+static struct layer *take_dead(struct registry *r)
+{
+	LOCK_SCOPE(&r->change);
+	while (r->ndead > 0) {
+		struct layer *l = r->dead[--r->ndead];
+
+		if (atomic_load(&l->users) == 0)
+			return l;
+		layer_put(l);
+	}
+	return NULL;
+}
+
+static bool take_orphan(struct registry *r, uint32_t *ret_id)
+{
+	LOCK_SCOPE(&r->change);
+	if (r->norphans == 0)
+		return false;
+	*ret_id = r->orphans[--r->norphans];
+	return true;
+}
+
+int registry_reclaim(struct registry *r)
+{
+	struct layer *l;
+	uint32_t id;
+	int rc = 0;
+
+	while ((l = take_dead(r)) != NULL) {
+		int one = remove_layer_dir(r, l->id);
+
+		rc = rc < 0 ? rc : one;
+		if (l->parent) {
+			LOCK_SCOPE(&r->change);
+			layer_release(r, l->parent);
+		}
+		layer_put(l);
+	}
+	while (take_orphan(r, &id)) {
+		int one = remove_layer_dir(r, id);
+
+		rc = rc < 0 ? rc : one;
+	}
+	return rc;
+}

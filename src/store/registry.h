@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry.h - the branches of a store and their lineage: made, renamed,
+ * discarded, each change durable before it is visible.
+ *
+ * A branch is reference counted (branch_get/branch_put); its record outlives
+ * discard only in memory.  All functions are thread-safe.  Changes are
+ * serialised inside and may take a few fsyncs: call them from a thread that may
+ * block, never from the loop.
+ */
+#ifndef STORE_REGISTRY_H
+#define STORE_REGISTRY_H
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "store/overlay.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct registry;
+struct branch;
+
+#define BRANCH_NO_BITS                                                                 \
+	26 /* a branch number is 1 .. 2^26 - 1, not reused while mounted */
+#define MAIN_BRANCH "main"
+
+/* A copy of what the record says; strings are owned by the copy. */
+struct branch_info {
+	uint32_t no;
+	char name[64];
+	char parent[64];  /* "" for main */
+	bool parent_gone; /* the parent was discarded (or its name given to another) */
+	time_t created;
+	time_t last_active; /* newest of creation and branch_touch */
+	uid_t owner;
+	gid_t group;
+	mode_t mode; /* permission bits of the branch directory */
+	bool is_protected;
+	bool prepared; /* the first-start clean-up was done once */
+	bool started;  /* a server ran on it */
+	bool stopped_by_hand;
+	bool discarded;
+	unsigned depth;
+};
+
+/*
+ * Opens the store at path: checks its format, takes the lock, reads all
+ * records, ends what a crash left half done (makes leftovers of the page cache
+ * durable first).  A corrupt record is logged with its file name and left out.
+ * -EBUSY: another daemon has it.  ctl_uid/gid are who "data" files belong to if
+ * unprivileged.
+ */
+int registry_open(const char *path, struct registry **ret_reg,
+		  struct err *e) MUST_CHECK;
+/* Flushes everything and releases the store. */
+struct registry *registry_close(struct registry *r);
+/* The store's directory, borrowed. */
+int registry_dirfd(const struct registry *r);
+const char *registry_path(const struct registry *r);
+int registry_statvfs(struct registry *r, struct statvfs *ret_st) MUST_CHECK;
+
+/* A new reference, or NULL.  Discarded branches are found by number only. */
+struct branch *registry_find(struct registry *r, const char *name);
+struct branch *registry_find_no(struct registry *r, uint32_t no);
+/* All living branches, sorted by name; a heap array of references ended by NULL. */
+int registry_list(struct registry *r, struct branch ***ret_list) MUST_CHECK;
+void branch_list_free(struct branch **list);
+
+struct branch *branch_get(struct branch *b);
+struct branch *branch_put(struct branch *b); /* NULL is fine; returns NULL */
+uint32_t branch_no(const struct branch *b);
+void branch_info(struct branch *b, struct branch_info *ret_info);
+
+struct branch_spec {
+	const char *name;
+	struct branch *parent;
+	uid_t owner;
+	gid_t group;
+	mode_t mode; /* permission bits, usually 0700 */
+};
+
+/*
+ * Makes a branch of spec->parent as it is now (the freeze of the design).  When
+ * it returns 0 the branch survives a power cut.  -EEXIST, -EINVAL and
+ * -ENAMETOOLONG for the name, -ENOENT if the parent is gone, -ENOSPC.
+ */
+int registry_create(struct registry *r, const struct branch_spec *spec,
+		    struct branch **ret_branch, struct err *e) MUST_CHECK;
+/*
+ * Discards a branch; nobody may be running on it.  -EPERM when protected.  The
+ * space is freed in the background (see registry_reclaim).
+ */
+int registry_discard(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
+int registry_rename(struct registry *r, struct branch *b, const char *newname,
+		    struct err *e) MUST_CHECK;
+/* Frees layers that no branch stands on; blocking, restartable. */
+int registry_reclaim(struct registry *r) MUST_CHECK;
+
+enum branch_flag {
+	BRANCH_PREPARED,
+	BRANCH_STARTED,
+	BRANCH_STOPPED_BY_HAND,
+	BRANCH_PROTECTED
+};
+/* Durable when it returns 0.  Setting what is set already costs nothing. */
+int branch_set_flag(struct branch *b, enum branch_flag flag, bool on,
+		    struct err *e) MUST_CHECK;
+/* Changes the directory's permission bits, or owner and group ((uid_t)-1: keep). */
+int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
+		      struct err *e) MUST_CHECK;
+/* Notes activity now; written to disk lazily. */
+void branch_touch(struct branch *b);
+
+/* The branch's data directory; loaded at first use, valid while b is referenced. */
+int branch_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
+/*
+ * The branch's run directory: a scratch overlay in STORE/run, never synced,
+ * for its sockets and generated configuration; made at first use, emptied by
+ * branch_run_clear and at every mount.
+ */
+int branch_run_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
+int branch_run_clear(struct branch *b) MUST_CHECK;
+/* Opens STORE/run/NO.log for the server's output (O_APPEND) or for reading. */
+int branch_log_open(struct branch *b, int flags) MUST_CHECK;
+/*
+ * Waits until all layers below the branch's top are on disk.  Nothing may be
+ * started on the branch before it returned 0.
+ */
+int branch_wait_durable(struct branch *b) MUST_CHECK;
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry_priv.h - what registry.c, registry_open.c and branch.c share; for them
+ * alone.
+ *
+ * Locks, in this order: registry->change (a mutex that serialises whatever
+ * writes records; held over their fsyncs), registry->table (short, for the two
+ * tables and the names), branch->lock (a branch's record in memory and its overlays).
+ */
+#ifndef STORE_REGISTRY_PRIV_H
+#define STORE_REGISTRY_PRIV_H
+
+#include "store/branch_meta.h"
+#include "store/layer.h"
+#include "store/registry.h"
+
+struct branch {
+	UT_hash_handle hh_no, hh_name; /* lock: registry->table */
+	struct registry *reg;
+	atomic_uint refs; /* the table holds one while the branch lives */
+	uint32_t no;
+	char name[64]; /* lock: registry->table */
+	atomic_bool discarded;
+	atomic_llong last_active; /* seconds; newer than meta's until saved */
+
+	pthread_mutex_t lock;
+	struct branch_meta meta; /* lock: lock; changed only under registry->change */
+	struct layer *top;       /* lock: lock; owned; likewise */
+	struct overlay *data, *run; /* lock: lock; owned; once made they stay */
+};
+
+struct registry {
+	char *path;
+	int lock_fd;
+	struct store store;
+
+	pthread_mutex_t change;
+	uint32_t next_no, next_layer; /* lock: change */
+	struct layer **dead;          /* lock: change; layers to remove, references */
+	size_t ndead;
+	uint32_t *orphans; /* lock: change; ids of layers that nobody knows */
+	size_t norphans;
+
+	pthread_rwlock_t table;
+	struct branch *by_no, *by_name; /* lock: table */
+};
+
+struct branch *branch_new(struct registry *r, const char *name,
+			  const struct branch_meta *meta, struct layer *top);
+/* Enters it in the tables; the caller's reference becomes the table's. */
+int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
+/* Writes the record durably. */
+int registry_save(struct registry *r, const char *name,
+		  const struct branch_meta *meta) MUST_CHECK;
+/* Reads all records and makes the branches; removes nothing. */
+int registry_read(struct registry *r, struct err *e) MUST_CHECK;
+
+#define RECORD_PATH_MAX (sizeof("branches/") + 64 + sizeof(".ini"))
+void record_path(const char *name, char buf[static RECORD_PATH_MAX]);
+
+#endif

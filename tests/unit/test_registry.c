@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Branches on disk: made, renamed, discarded, reopened; what a copy must not
+ * have; damaged records that cost only what they describe.
+ */
+#include "base/fd.h"
+#include "store/cowfile.h"
+#include "store/import.h"
+#include "store/registry.h"
+#include "unit.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct fixture {
+	char dir[48];
+	char store[64];
+	struct registry *reg;
+	struct branch *main;
+};
+
+static void put_file(const char *dir, const char *name, const char *text)
+{
+	char path[160];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void put_dir(const char *dir, const char *name)
+{
+	char path[160];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	assert_int_equal(mkdir(path, 0700), 0);
+}
+
+/* Something like a data directory. */
+static void make_source(const char *src)
+{
+	put_dir(src, "");
+	put_file(src, "PG_VERSION", "15\n");
+	put_file(src, "postmaster.pid", "1\n");
+	put_file(src, "standby.signal", "");
+	put_dir(src, "base");
+	put_dir(src, "base/pgsql_tmp");
+	put_file(src, "base/pgsql_tmp/t1", "junk");
+	put_file(src, "base/1", "table");
+	put_dir(src, "pg_replslot");
+	put_dir(src, "pg_replslot/slot");
+	put_file(src, "pg_replslot/slot/state", "x");
+}
+
+static void reopen(struct fixture *fx)
+{
+	struct err e = ERR_INIT;
+
+	branch_put(fx->main);
+	registry_close(fx->reg);
+	if (registry_open(fx->store, &fx->reg, &e) < 0)
+		fail_msg("%s", err_text(&e));
+	fx->main = registry_find(fx->reg, MAIN_BRANCH);
+	err_fini(&e);
+}
+
+static int setup(void **state)
+{
+	struct fixture *fx = calloc(1, sizeof(*fx));
+	struct err e = ERR_INIT;
+	char src[64];
+	int fd;
+
+	assert_non_null(fx);
+	(void)snprintf(fx->dir, sizeof(fx->dir), "/tmp/pbf-reg.XXXXXX");
+	assert_non_null(mkdtemp(fx->dir));
+	(void)snprintf(src, sizeof(src), "%s/src", fx->dir);
+	(void)snprintf(fx->store, sizeof(fx->store), "%s/store", fx->dir);
+	make_source(src);
+	assert_int_equal(store_create(fx->store, &fd, &e), 0);
+	assert_int_equal(store_import(fd, src, true, 7, 8, NULL, NULL, &e), 0);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(registry_open(fx->store, &fx->reg, &e), 0);
+	fx->main = registry_find(fx->reg, MAIN_BRANCH);
+	assert_non_null(fx->main);
+	*state = fx;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fx = *state;
+
+	branch_put(fx->main);
+	registry_close(fx->reg);
+	assert_int_equal(fd_remove_tree(AT_FDCWD, fx->dir), 0);
+	free(fx);
+	return 0;
+}
+
+static struct branch *make(struct fixture *fx, const char *name, struct branch *parent)
+{
+	struct branch_spec spec = {.name = name, .parent = parent, .mode = 0700};
+	struct err e = ERR_INIT;
+	struct branch *b;
+
+	if (registry_create(fx->reg, &spec, &b, &e) < 0)
+		fail_msg("%s", err_text(&e));
+	return b;
+}
+
+static int write_in(struct branch *b, const char *path, const char *text)
+{
+	struct overlay *o;
+	int rc = branch_overlay(b, &o);
+
+	return rc < 0 ? rc : overlay_write_file(o, path, text, strlen(text), 0600);
+}
+
+static void expect(struct branch *b, const char *path, const char *want)
+{
+	CLEAN(clean_free) char *text = NULL;
+	struct overlay *o;
+	int rc;
+
+	assert_int_equal(branch_overlay(b, &o), 0);
+	rc = overlay_read_file(o, path, 4096, &text, NULL);
+	if (!want)
+		ROW_EQUAL(path, rc, -ENOENT);
+	else
+		ROW_EQUAL(path, rc, 0);
+	if (want)
+		ROW_STRING(path, text, want);
+}
+
+static unsigned count_layers(struct fixture *fx)
+{
+	DIR *d = fdopendir(openat(registry_dirfd(fx->reg), "layers", O_RDONLY));
+	struct dirent *ent;
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while ((ent = readdir(d)) != NULL)
+		n += ent->d_name[0] != '.';
+	(void)closedir(d);
+	return n;
+}
+
+static void test_fresh_copy(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *b = make(fx, "b1", fx->main), *c;
+
+	expect(fx->main, "postmaster.pid", "1\n");
+	expect(fx->main, "pg_replslot/slot/state", "x");
+	for (int round = 0; round < 2; round++) {
+		expect(b, "PG_VERSION", "15\n");
+		expect(b, "base/1", "table");
+		expect(b, "postmaster.pid", NULL);
+		expect(b, "standby.signal", NULL);
+		expect(b, "pg_replslot/slot/state", NULL);
+		expect(b, "base/pgsql_tmp/t1", NULL);
+		/* a lock file of its own, also in the second round */
+		assert_int_equal(write_in(b, "postmaster.pid", "2\n"), 0);
+		assert_int_equal(write_in(b, "pg_replslot/mine", "slot"), 0);
+		c = make(fx, round ? "c1" : "c0", b);
+		expect(c, "postmaster.pid", NULL);
+		expect(c, "pg_replslot/mine", NULL);
+		expect(b, "pg_replslot/mine", "slot");
+		branch_put(c);
+		branch_put(b);
+		reopen(fx);
+		b = registry_find(fx->reg, "b1");
+		expect(b, "pg_replslot/mine", "slot");
+		expect(b, "postmaster.pid", "2\n");
+		{
+			struct overlay *o;
+
+			assert_int_equal(branch_overlay(b, &o), 0);
+			assert_int_equal(
+				overlay_unlink(o, OVERLAY_ROOT, "postmaster.pid"), 0);
+		}
+		expect(b, "postmaster.pid", NULL);
+	}
+	branch_put(b);
+}
+
+static void test_isolation(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *b[6];
+	char text[32], name[16];
+
+	b[0] = branch_get(fx->main);
+	for (int i = 1; i < 6; i++) { /* a chain, each with words of its own */
+		(void)snprintf(name, sizeof(name), "b%d", i);
+		b[i] = make(fx, name, b[i - 1]);
+		(void)snprintf(text, sizeof(text), "level %d", i);
+		assert_int_equal(write_in(b[i], "base/1", text), 0);
+		assert_int_equal(write_in(b[i], name, text), 0);
+	}
+	expect(b[0], "base/1", "table");
+	for (int i = 1; i < 6; i++) {
+		(void)snprintf(text, sizeof(text), "level %d", i);
+		expect(b[i], "base/1", text);
+		for (int j = 1; j < 6; j++) {
+			(void)snprintf(name, sizeof(name), "b%d", j);
+			(void)snprintf(text, sizeof(text), "level %d", j);
+			expect(b[i], name, j <= i ? text : NULL);
+		}
+	}
+	for (int i = 0; i < 6; i++)
+		branch_put(b[i]);
+}
+
+static void test_names(void **state)
+{
+	static const struct {
+		const char *name;
+		int rc;
+	} rows[] = {
+		{"ok", 0},
+		{"main", -EEXIST},
+		{"", -EINVAL},
+		{".hidden", -EINVAL},
+		{"-dash", -EINVAL},
+		{"a/b", -EINVAL},
+		{"new\nline", -EINVAL},
+		{"..", -EINVAL},
+		{"a.b-c_d", 0},
+		{"ok", -EEXIST},
+		{"\303\244", -EINVAL},
+		{"a23456789012345678901234567890123456789012345678901234567890123", 0},
+		{"a234567890123456789012345678901234567890123456789012345678901234",
+		 -ENAMETOOLONG},
+	};
+	struct fixture *fx = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct branch_spec spec = {.name = rows[i].name, .parent = fx->main};
+		struct err e = ERR_INIT;
+		struct branch *b = NULL;
+
+		ROW_EQUAL(rows[i].name, registry_create(fx->reg, &spec, &b, &e),
+			  rows[i].rc);
+		assert_true((rows[i].rc < 0) == (e.msg != NULL));
+		branch_put(b);
+		err_fini(&e);
+	}
+}
+
+static void test_rename_and_discard(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main), *b = make(fx, "b", a);
+	struct branch_info info;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(registry_rename(fx->reg, a, "b", &e), -EEXIST);
+	assert_int_equal(registry_rename(fx->reg, a, "z", &e), 0);
+	assert_null(registry_find(fx->reg, "a"));
+	branch_info(b, &info);
+	assert_string_equal(info.parent, "z");
+	assert_false(info.parent_gone);
+	assert_int_equal(registry_discard(fx->reg, fx->main, &e), -EPERM);
+	assert_int_equal(registry_discard(fx->reg, a, &e), 0);
+	assert_int_equal(registry_discard(fx->reg, a, &e), -ENOENT);
+	branch_put(a);
+	branch_info(b, &info);
+	assert_true(info.parent_gone);
+	branch_put(b);
+	reopen(fx);
+	assert_null(registry_find(fx->reg, "z"));
+	b = registry_find(fx->reg, "b");
+	assert_non_null(b);
+	expect(b, "base/1", "table");
+	branch_put(b);
+	err_fini(&e);
+}
+
+static void test_reclaim(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main), *b;
+	struct err e = ERR_INIT;
+	unsigned before = count_layers(fx);
+
+	assert_int_equal(write_in(a, "x", "1"), 0);
+	b = make(fx, "b", a); /* freezes a's top */
+	assert_int_equal(write_in(b, "y", "2"), 0);
+	assert_int_equal(write_in(a, "x", "3"), 0);
+	assert_int_equal(count_layers(fx), before + 3);
+	assert_int_equal(registry_discard(fx->reg, a, &e), 0);
+	branch_put(a);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_int_equal(count_layers(fx), before + 2); /* b stands on the frozen one */
+	expect(b, "x", "1");
+	assert_int_equal(registry_discard(fx->reg, b, &e), 0);
+	branch_put(b);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_int_equal(count_layers(fx), before);
+	/* what a crash leaves is found at the next mount */
+	assert_int_equal(mkdirat(registry_dirfd(fx->reg), "layers/000000ff", 0700), 0);
+	reopen(fx);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_int_equal(count_layers(fx), before);
+	expect(fx->main, "base/1", "table");
+	err_fini(&e);
+}
+
+static void damage(struct fixture *fx, const char *path)
+{
+	int fd = openat(registry_dirfd(fx->reg), path, O_RDWR);
+	char c;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &c, 1, 20), 1);
+	c ^= 1;
+	assert_int_equal(pwrite(fd, &c, 1, 20), 1);
+	assert_int_equal(close(fd), 0);
+}
+
+/* A damaged record costs its branch, and no layer is taken for an orphan then. */
+static void test_damaged_record(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main), *b = make(fx, "b", fx->main);
+	unsigned before;
+
+	assert_int_equal(write_in(a, "x", "1"), 0);
+	assert_int_equal(write_in(b, "x", "2"), 0);
+	before = count_layers(fx);
+	branch_put(a);
+	branch_put(b);
+	damage(fx, "branches/a.ini");
+	reopen(fx);
+	assert_null(registry_find(fx->reg, "a"));
+	b = registry_find(fx->reg, "b");
+	assert_non_null(b);
+	expect(b, "x", "2");
+	branch_put(b);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_int_equal(count_layers(fx), before);
+	damage(fx, "branches/a.ini"); /* mended */
+	reopen(fx);
+	a = registry_find(fx->reg, "a");
+	assert_non_null(a);
+	expect(a, "x", "1");
+	branch_put(a);
+}
+
+/* Two records for one branch, as a careless copy leaves them. */
+static void test_copied_record(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main), *b;
+	CLEAN(clean_free) char *text = NULL;
+	size_t len;
+
+	branch_put(a);
+	assert_int_equal(fd_read_file(registry_dirfd(fx->reg), "branches/a.ini", 4096,
+				      &text, &len),
+			 0);
+	assert_int_equal(fd_replace_file(registry_dirfd(fx->reg), "branches/c.ini",
+					 text, len, 0600, 0),
+			 0);
+	reopen(fx);
+	a = registry_find(fx->reg, "a");
+	b = registry_find(fx->reg, "c");
+	assert_true((a != NULL) != (b != NULL)); /* one of them, never both */
+	branch_put(a);
+	branch_put(b);
+}
+
+static void test_second_daemon(void **state)
+{
+	struct fixture *fx = *state;
+	struct registry *other;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(registry_open(fx->store, &other, &e), -EBUSY);
+	assert_non_null(strstr(err_text(&e), "mounted already"));
+	assert_int_equal(registry_open(fx->dir, &other, &e), -EINVAL);
+	assert_non_null(strstr(err_text(&e), "not a store"));
+	err_fini(&e);
+}
+
+/* An unlinked file's bytes last as long as it is open, and go then. */
+static void test_unlinked_open(void **state)
+{
+	struct fixture *fx = *state;
+	struct overlay *o;
+	struct node_attr a;
+	struct cowfile *f;
+	char buf[8] = "";
+
+	assert_int_equal(branch_overlay(fx->main, &o), 0);
+	assert_int_equal(overlay_mknod(o, OVERLAY_ROOT, "t", S_IFREG | 0600, &a), 0);
+	assert_int_equal(overlay_open(o, a.fid, &f), 0);
+	assert_int_equal(cowfile_write(f, "abc", 3, 0), 0);
+	assert_int_equal(overlay_unlink(o, OVERLAY_ROOT, "t"), 0);
+	assert_int_equal(cowfile_read(f, buf, 8, 0), 3);
+	assert_string_equal(buf, "abc");
+	assert_int_equal(cowfile_write(f, "d", 1, 3), 0);
+	assert_int_equal(cowfile_sync(f, 0), 0);
+	assert_int_equal(overlay_getattr(o, a.fid, &a), 0);
+	assert_int_equal(a.nlink, 0);
+	overlay_close(o, f);
+	assert_int_equal(overlay_getattr(o, a.fid, &a), -ESTALE);
+	/* the same for a file of a lower layer */
+	assert_int_equal(overlay_walk(o, "base/1", &a), 0);
+	assert_int_equal(overlay_open(o, a.fid, &f), 0);
+	{
+		struct node_attr dir;
+
+		assert_int_equal(overlay_walk(o, "base", &dir), 0);
+		assert_int_equal(overlay_unlink(o, dir.fid, "1"), 0);
+	}
+	assert_int_equal(cowfile_read(f, buf, 8, 0), 5);
+	overlay_close(o, f);
+	expect(fx->main, "base/1", NULL);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_fresh_copy),    CASE(test_isolation),
+		CASE(test_names),         CASE(test_rename_and_discard),
+		CASE(test_reclaim),       CASE(test_damaged_record),
+		CASE(test_copied_record), CASE(test_second_daemon),
+		CASE(test_unlinked_open),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
