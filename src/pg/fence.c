@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fence.c - proof that no server of this store is alive.
+ *
+ * Processes are held by pidfd from the moment they are found, and looked at once
+ * more after that, so a signal never reaches a stranger who got the same pid.
+ *
+ * A server is found by its file in STORE/run (pid and start time), by the
+ * environment that postmasters keep (backends overwrite theirs with their title),
+ * as a child of one found, and by the shared memory segment.
+ */
+#include "pg/fence.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/text.h"
+#include "pg/fleet.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define QUIT_PATIENCE_MS 2000
+#define KILL_PATIENCE_MS 10000
+#define SMALL_FILE 65536
+#define ENVIRON_MAX (1 << 20)
+#define MAPS_MAX (16 << 20)
+#define MARK "PGBRANCHFS_STORE="
+
+struct victim {
+	pid_t pid;
+	int pidfd;
+	bool gone;
+};
+
+struct victims {
+	struct victim *v;
+	size_t n;
+};
+
+static void victims_fini(struct victims *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		clean_fd(&l->v[i].pidfd);
+	free(l->v);
+}
+
+static bool victims_have(const struct victims *l, pid_t pid)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].pid == pid)
+			return true;
+	return false;
+}
+
+/* Takes pidfd over.  Ignores ourselves and those that are in the list. */
+static int victims_add(struct victims *l, pid_t pid, int pidfd)
+{
+	struct victim *v;
+
+	if (pid == getpid() || victims_have(l, pid)) {
+		(void)close(pidfd);
+		return 0;
+	}
+	v = reallocarray(l->v, l->n + 1, sizeof(*v));
+	if (!v) {
+		(void)close(pidfd);
+		return -ENOMEM;
+	}
+	l->v = v;
+	v[l->n++] = (struct victim){pid, pidfd, false};
+	return 0;
+}
+
+static int pid_open(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int read_proc(pid_t pid, const char *name, size_t max, char **ret_text,
+		     size_t *ret_len)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name); /* fits */
+	return fd_read_file(AT_FDCWD, path, max, ret_text, ret_len);
+}
+
+/* What is used of /proc/PID/stat. */
+struct stat_line {
+	char state;
+	pid_t parent, session;
+	unsigned long long start; /* ticks after boot; 0: there is no process */
+};
+
+static struct stat_line read_stat(pid_t pid)
+{
+	CLEAN(clean_free) char *text = NULL;
+	struct stat_line s = {0, 0, 0, 0};
+	char *p;
+
+	if (read_proc(pid, "stat", SMALL_FILE, &text, NULL) < 0)
+		return s;
+	/* field 2 is the name in parentheses, which may hold anything */
+	p = strrchr(text, ')');
+	if (!p || sscanf(p, ") %c %d %*d %d", &s.state, &s.parent, &s.session) != 3)
+		return s;
+	for (int field = 2; p && field < 22; field++) {
+		p = strchr(p, ' ');
+		if (p)
+			p++;
+	}
+	if (!p || sscanf(p, "%llu", &s.start) != 1)
+		s.start = 0;
+	return s;
+}
+
+static unsigned long long start_time(pid_t pid)
+{
+	return read_stat(pid).start;
+}
+
+struct note {
+	pid_t pid;
+	unsigned long long start;
+	uint32_t shm_key;
+	int shm_id;
+};
+
+static void note_name(char name[static 24], uint32_t no)
+{
+	(void)snprintf(name, 24, "run/%u.pid", no); /* fits */
+}
+
+int fence_note(struct registry *r, uint32_t no, pid_t pid, uint32_t shm_key, int shm_id)
+{
+	CLEAN(clean_free) char *text = NULL;
+	CLEAN(clean_fd) int fd = -1;
+	char name[24], tmp[32];
+	int dirfd = registry_dirfd(r), rc;
+
+	note_name(name, no);
+	(void)snprintf(tmp, sizeof(tmp), "%s.tmp", name); /* fits */
+	text = text_format("%d %llu %u %d\n", (int)pid, start_time(pid), shm_key,
+			   shm_id);
+	if (!text)
+		return -ENOMEM;
+	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	rc = fd_write_full(fd, text, strlen(text));
+	if (rc == 0 && renameat(dirfd, tmp, dirfd, name) < 0)
+		rc = -errno;
+	return rc;
+}
+
+void fence_forget(struct registry *r, uint32_t no)
+{
+	char name[24];
+
+	note_name(name, no);
+	(void)unlinkat(registry_dirfd(r), name, 0); /* a stale one is seen as stale */
+}
+
+static bool parse_note(const char *text, struct note *ret_note)
+{
+	struct note n = {0, 0, 0, 0};
+	unsigned key = 0;
+	int pid;
+
+	if (sscanf(text, "%d %llu %u %d", &pid, &n.start, &key, &n.shm_id) < 2 ||
+	    pid <= 0)
+		return false;
+	n.pid = pid;
+	n.shm_key = key;
+	*ret_note = n;
+	return true;
+}
+
+/* Adds a process if `still` says, once it cannot go away unseen, that it is one. */
+static int add_if(struct victims *l, pid_t pid,
+		  bool (*still)(pid_t pid, const void *arg), const void *arg)
+{
+	int fd;
+
+	if (victims_have(l, pid) || !still(pid, arg))
+		return 0;
+	fd = pid_open(pid);
+	if (fd < 0)
+		return fd == -ESRCH ? 0 : fd;
+	if (!still(pid, arg)) {
+		(void)close(fd);
+		return 0;
+	}
+	return victims_add(l, pid, fd);
+}
+
+static bool started_at(pid_t pid, const void *arg)
+{
+	const unsigned long long *start = arg;
+
+	return *start && start_time(pid) == *start;
+}
+
+/* Only servers: somebody's shell may have the variable, too. */
+static bool is_postgres(pid_t pid)
+{
+	char path[64], exe[4096];
+	const char *base;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid); /* fits */
+	n = readlink(path, exe, sizeof(exe) - 1);
+	if (n < 0)
+		return false;
+	exe[n] = '\0';
+	base = strrchr(exe, '/');
+	return base &&
+	       (!strcmp(base, "/postgres") || !strcmp(base, "/postgres (deleted)"));
+}
+
+static bool has_mark(pid_t pid, const void *arg)
+{
+	CLEAN(clean_free) char *env = NULL;
+	const char *store = arg;
+	size_t len;
+
+	if (!is_postgres(pid) || read_proc(pid, "environ", ENVIRON_MAX, &env, &len) < 0)
+		return false;
+	for (char *p = env; p < env + len; p += strlen(p) + 1)
+		if (!strncmp(p, MARK, sizeof(MARK) - 1) &&
+		    !strcmp(p + sizeof(MARK) - 1, store))
+			return true;
+	return false;
+}
+
+/* "start-end perms offset dev inode /SYSV0052c1a5 (deleted)"; inode is the id. */
+static bool has_segment(pid_t pid, const void *arg)
+{
+	CLEAN(clean_free) char *maps = NULL;
+	const struct note *n = arg;
+	char *cursor, *line;
+	char mark[24];
+
+	if (read_proc(pid, "maps", MAPS_MAX, &maps, NULL) < 0)
+		return false;
+	(void)snprintf(mark, sizeof(mark), "/SYSV%08x", n->shm_key); /* fits */
+	cursor = maps;
+	while ((line = text_next_line(&cursor))) {
+		unsigned long inode;
+
+		if (strstr(line, mark) &&
+		    sscanf(line, "%*s %*s %*s %*s %lu", &inode) == 1 &&
+		    inode == (unsigned long)n->shm_id)
+			return true;
+	}
+	return false;
+}
+
+static bool any_parent(pid_t pid, const void *arg)
+{
+	char path[64];
+
+	(void)arg;
+	(void)snprintf(path, sizeof(path), "/proc/%d", (int)pid); /* fits */
+	return access(path, F_OK) == 0;
+}
+
+/* Adds the children of all that are in the list, and theirs. */
+static int add_children(struct victims *l)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		CLEAN(clean_free) char *text = NULL;
+		char name[40], *save = NULL;
+		int rc;
+
+		(void)snprintf(name, sizeof(name), "task/%d/children",
+			       (int)l->v[i].pid); /* fits */
+		if (read_proc(l->v[i].pid, name, SMALL_FILE * 16, &text, NULL) < 0)
+			continue;
+		for (char *p = strtok_r(text, " \n", &save); p;
+		     p = strtok_r(NULL, " \n", &save)) {
+			rc = add_if(l, (pid_t)strtol(p, NULL, 10), any_parent, NULL);
+			if (rc < 0)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+/* Adds all processes of the machine that `is` accepts. */
+static int add_scanned(struct victims *l, bool (*is)(pid_t pid, const void *arg),
+		       const void *arg)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *de;
+	int rc = 0;
+
+	if (!d)
+		return -errno;
+	while (rc == 0 && (de = readdir(d)))
+		if (isdigit((unsigned char)de->d_name[0]))
+			rc = add_if(l, (pid_t)strtol(de->d_name, NULL, 10), is, arg);
+	(void)closedir(d);
+	return rc;
+}
+
+static void signal_all(const struct victims *l, int sig)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (!l->v[i].gone)
+			(void)syscall(SYS_pidfd_send_signal, l->v[i].pidfd, sig, NULL,
+				      0); /* ESRCH: what we want */
+}
+
+/* Waits until all are gone or the time is over; how many are left. */
+static size_t wait_all(struct victims *l, int timeout_ms)
+{
+	int64_t deadline_ms = loop_now_ms() + timeout_ms;
+	size_t left = 0;
+
+	for (size_t i = 0; i < l->n; i++) {
+		struct victim *v = &l->v[i];
+		struct pollfd p = {.fd = v->pidfd, .events = POLLIN};
+		int64_t wait_ms = deadline_ms - loop_now_ms();
+		siginfo_t si;
+
+		if (v->gone)
+			continue;
+		if (poll(&p, 1, wait_ms > 0 ? (int)wait_ms : 0) <= 0) {
+			left++;
+			continue;
+		}
+		v->gone = true;
+		/* orphans of ours fall to us (subreaper); ECHILD if not */
+		(void)waitid(P_PIDFD, (id_t)v->pidfd, &si, WEXITED | WNOHANG);
+	}
+	return left;
+}
+
+static int end_all(struct victims *l, bool ask_first, struct err *e)
+{
+	CLEAN(clean_free) char *names = NULL;
+	struct str t = STR_INIT;
+
+	if (ask_first) {
+		signal_all(l, SIGQUIT);
+		if (wait_all(l, QUIT_PATIENCE_MS) == 0)
+			return 0;
+	}
+	signal_all(l, SIGKILL);
+	if (wait_all(l, KILL_PATIENCE_MS) == 0)
+		return 0;
+	for (size_t i = 0; i < l->n; i++)
+		if (!l->v[i].gone)
+			str_printf(&t, " %d", (int)l->v[i].pid);
+	names = str_steal(&t);
+	(void)err_set(e, -EBUSY, "server processes do not end:%s", names ? names : "");
+	return err_hint(e, "end them before the store is used again");
+}
+
+int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
+{
+	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	const struct note n = {.shm_key = shm_key, .shm_id = shm_id};
+	int rc;
+
+	if (!shm_key)
+		return 0;
+	/* one that is just being forked is found in the next round */
+	for (int round = 0; round < 3; round++) {
+		size_t before = l.n;
+
+		rc = add_scanned(&l, has_segment, &n);
+		if (rc < 0)
+			return err_set(e, rc, "cannot look for server processes: %s",
+				       strerrordesc_np(-rc));
+		if (l.n == before)
+			return 0;
+		rc = end_all(&l, false, e);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		pid_t pid = (pid_t)strtol(de->d_name, NULL, 10);
+		struct stat_line s;
+		siginfo_t si;
+
+		if (pid <= 0)
+			continue;
+		s = read_stat(pid);
+		if (s.start && s.state == 'Z' && s.parent == getpid() &&
+		    s.session != getsid(0) && !is_ours(ctx, pid))
+			(void)waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG);
+	}
+	if (d)
+		(void)closedir(d);
+}
+
+/* Finds what belongs to one file STORE/run/NO.pid. */
+static int add_noted(struct victims *l, int dirfd, const char *name)
+{
+	CLEAN(clean_free) char *text = NULL;
+	struct note n;
+	int rc;
+
+	rc = fd_read_file(dirfd, name, SMALL_FILE, &text, NULL);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	if (!parse_note(text, &n))
+		return 0; /* torn by a crash; the environment finds it */
+	rc = add_if(l, n.pid, started_at, &n.start);
+	if (rc == 0 && n.shm_key)
+		rc = add_scanned(l, has_segment, &n);
+	return rc;
+}
+
+static bool is_note(const char *name)
+{
+	size_t digits = strspn(name, "0123456789");
+
+	return digits && !strcmp(name + digits, ".pid");
+}
+
+/* Calls add_noted for, or removes, all NO.pid files. */
+static int each_note(int dirfd, struct victims *l)
+{
+	struct dirent *de;
+	int fd, rc = 0;
+	DIR *d;
+
+	fd = openat(dirfd, "run", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	d = fdopendir(fd);
+	if (!d) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	while (rc == 0 && (de = readdir(d))) {
+		if (!is_note(de->d_name))
+			continue;
+		if (l)
+			rc = add_noted(l, fd, de->d_name);
+		else if (unlinkat(fd, de->d_name, 0) < 0)
+			rc = -errno;
+	}
+	(void)closedir(d);
+	return rc;
+}
+
+int fleet_fence(struct registry *r, struct err *e)
+{
+	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	int dirfd = registry_dirfd(r), rc;
+
+	for (int round = 0; round < 3; round++) {
+		size_t before = l.n;
+
+		rc = each_note(dirfd, &l);
+		if (rc == 0)
+			rc = add_scanned(&l, has_mark, registry_path(r));
+		if (rc == 0)
+			rc = add_children(&l);
+		if (rc < 0)
+			return err_set(
+				e, rc,
+				"cannot look for servers of an earlier mount: %s",
+				strerrordesc_np(-rc));
+		if (l.n == before)
+			break;
+		log_warn("found %zu server processes of an earlier mount, ending them",
+			 l.n - before);
+		rc = end_all(&l, true, e);
+		if (rc < 0)
+			return err_wrap(e, rc, "an earlier mount left servers");
+	}
+	rc = each_note(dirfd, NULL);
+	if (rc < 0)
+		return err_set(e, rc, "cannot clean the store's run directory: %s",
+			       strerrordesc_np(-rc));
+	return 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fence.h - knows which processes belong to a branch's server, across daemons, and
+ * ends them with proof.
+ *
+ * STORE/run/NO.pid holds "PID STARTTIME [SHMKEY SHMID]" while a server may live.
+ * The System V segment is attached by every process of a server, so it finds
+ * those that outlived their postmaster.  Its id alone is no proof (ids are used
+ * again): key and id have to fit.
+ */
+#ifndef PG_FENCE_H
+#define PG_FENCE_H
+
+#include "base/err.h"
+#include "store/registry.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* shm_key 0: not known yet.  Replaces the file; not synced. */
+int fence_note(struct registry *r, uint32_t no, pid_t pid, uint32_t shm_key,
+	       int shm_id) MUST_CHECK;
+void fence_forget(struct registry *r, uint32_t no);
+/*
+ * Ends what a postmaster that died by a signal left behind, and waits for it.
+ * Blocks for some seconds at most; -EBUSY names the pids that would not go.
+ */
+int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e) MUST_CHECK;
+/*
+ * Reaps dead processes that fell to us as subreaper: those of another session than
+ * ours that is_ours does not claim.  On the thread that spawns servers.
+ */
+void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx);
+
+#endif

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fleet.c - the table of all branches' servers, and the door between other threads
+ * and the loop.
+ *
+ * Other threads read a slot's snapshot under fleet->lock, a leaf lock that is
+ * never held over a callback or anything that waits; all else is posted.
+ */
+#include "pg/fleet.h"
+
+#include "base/log.h"
+#include "pg/fleet_priv.h"
+#include "pg/postmaster.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define STOPPING_PATIENCE_S 90
+
+/* ---- configuration ---- */
+
+static void conf_free(struct fleet_conf *c)
+{
+	for (char **p = c->settings; p && *p; p++)
+		free(*p);
+	free(c->settings);
+	free(c->mountpoint);
+	free(c->bin_dir);
+	free(c->superuser);
+	free(c);
+}
+
+struct fleet_conf *fleet_conf_get(struct fleet_conf *c)
+{
+	(void)atomic_fetch_add(&c->refs, 1);
+	return c;
+}
+
+struct fleet_conf *fleet_conf_put(struct fleet_conf *c)
+{
+	if (c && atomic_fetch_sub(&c->refs, 1) == 1)
+		conf_free(c);
+	return NULL;
+}
+
+static char **copy_settings(const char *const *from)
+{
+	size_t n = 0;
+	char **to;
+
+	while (from && from[n])
+		n++;
+	to = calloc(n + 1, sizeof(*to));
+	for (size_t i = 0; to && i < n; i++) {
+		to[i] = strdup(from[i]);
+		if (to[i])
+			continue;
+		while (i > 0)
+			free(to[--i]);
+		free(to);
+		return NULL;
+	}
+	return to;
+}
+
+int fleet_conf_new(const struct fleet_config *cfg, struct fleet_conf **ret_conf)
+{
+	struct fleet_conf *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	atomic_init(&c->refs, 1);
+	c->mountpoint = strdup(cfg->mountpoint);
+	c->bin_dir = cfg->bin_dir ? strdup(cfg->bin_dir) : NULL;
+	c->superuser = strdup(cfg->superuser);
+	c->settings = copy_settings(cfg->settings);
+	c->run_as_uid = cfg->run_as_uid;
+	c->run_as_gid = cfg->run_as_gid;
+	c->privileged = cfg->privileged;
+	c->idle_timeout_s = cfg->idle_timeout_s;
+	c->start_timeout_s = cfg->start_timeout_s;
+	if (!c->mountpoint || !c->superuser || !c->settings ||
+	    (cfg->bin_dir && !c->bin_dir)) {
+		conf_free(c);
+		return -ENOMEM;
+	}
+	*ret_conf = c;
+	return 0;
+}
+
+void fleet_conf_ids(const struct fleet_conf *c, const struct branch_info *info,
+		    uid_t *ret_uid, gid_t *ret_gid)
+{
+	if (!c->privileged) {
+		*ret_uid = geteuid();
+		*ret_gid = getegid();
+	} else if (info->owner == 0) {
+		/* a server refuses to run as root */
+		*ret_uid = c->run_as_uid;
+		*ret_gid = c->run_as_gid;
+	} else {
+		*ret_uid = info->owner;
+		*ret_gid = info->group;
+	}
+}
+
+struct fleet_conf *fleet_conf_now(struct fleet *f)
+{
+	LOCK_SCOPE(&f->lock);
+	return fleet_conf_get(f->conf);
+}
+
+void fleet_configure(struct fleet *f, const struct fleet_config *cfg)
+{
+	struct fleet_conf *fresh, *old;
+
+	if (fleet_conf_new(cfg, &fresh) < 0) {
+		log_error("out of memory, keeping the old server settings");
+		return;
+	}
+	{
+		LOCK_SCOPE(&f->lock);
+		old = f->conf;
+		f->conf = fresh;
+	}
+	(void)fleet_conf_put(old);
+}
+
+static void conf_clean(struct fleet_conf **c)
+{
+	(void)fleet_conf_put(*c);
+}
+
+void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid, gid_t *ret_gid)
+{
+	CLEAN(conf_clean) struct fleet_conf *c = fleet_conf_now(f);
+	struct branch_info info;
+
+	branch_info(b, &info);
+	fleet_conf_ids(c, &info, ret_uid, ret_gid);
+}
+
+/* ---- the table ---- */
+
+static struct slot *find_slot_locked(struct fleet *f, uint32_t no)
+{
+	struct slot *s = f->buckets[no % FLEET_BUCKETS];
+
+	while (s && s->no != no)
+		s = s->next;
+	return s;
+}
+
+/* Makes it if need be; NULL when out of memory. */
+static struct slot *get_slot(struct fleet *f, uint32_t no)
+{
+	struct slot **bucket = &f->buckets[no % FLEET_BUCKETS], *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = find_slot_locked(f, no);
+	if (s)
+		return s;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	s->fleet = f;
+	s->no = no;
+	s->state = PM_STOPPED;
+	s->next = *bucket;
+	*bucket = s;
+	return s;
+}
+
+void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
+{
+	const struct slot *s;
+
+	*ret_st = (struct pm_status){.state = PM_STOPPED};
+	LOCK_SCOPE(&f->lock);
+	s = find_slot_locked(f, branch_no(b));
+	if (!s)
+		return;
+	ret_st->state = s->state;
+	ret_st->pid = s->pid;
+	ret_st->since = s->since;
+	ret_st->wakes = s->wakes;
+	if (s->reason)
+		(void)snprintf(ret_st->reason, sizeof(ret_st->reason), "%s",
+			       s->reason); /* cut off if too long */
+}
+
+/* ---- requests of other threads ---- */
+
+struct request {
+	struct fleet *fleet;
+	struct branch *branch;
+	enum pm_want want;
+	fleet_done done;
+	void (*socket_done)(void *ctx, int rc, uint64_t fid);
+	void *ctx;
+};
+
+static struct request *request_new(struct fleet *f, struct branch *b, void *ctx)
+{
+	struct request *rq = calloc(1, sizeof(*rq));
+
+	if (!rq)
+		return NULL;
+	rq->fleet = f;
+	rq->branch = b ? branch_get(b) : NULL;
+	rq->ctx = ctx;
+	return rq;
+}
+
+static void request_free(struct request *rq)
+{
+	(void)branch_put(rq->branch);
+	free(rq);
+}
+
+static void tell_no_memory(fleet_done done, void *ctx)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+
+	(void)err_set(&e, -ENOMEM, "out of memory");
+	if (done)
+		done(ctx, -ENOMEM, &e);
+}
+
+static int request_postmaster(struct request *rq, struct postmaster **ret_pm)
+{
+	struct slot *s = get_slot(rq->fleet, branch_no(rq->branch));
+
+	return s ? postmaster_get(rq->fleet, s, rq->branch, ret_pm) : -ENOMEM;
+}
+
+static void on_want(void *ctx)
+{
+	struct request *rq = ctx;
+	struct postmaster *pm;
+
+	if (request_postmaster(rq, &pm) < 0)
+		tell_no_memory(rq->done, rq->ctx);
+	else
+		postmaster_want(pm, rq->want, rq->done, rq->ctx);
+	request_free(rq);
+}
+
+void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done done,
+		void *ctx)
+{
+	struct request *rq = request_new(f, b, ctx);
+
+	if (!rq) {
+		tell_no_memory(done, ctx);
+		return;
+	}
+	rq->want = want;
+	rq->done = done;
+	doorman_post(f->loop, on_want, rq);
+}
+
+static void on_keep(void *ctx)
+{
+	struct request *rq = ctx;
+	struct slot *s = get_slot(rq->fleet, branch_no(rq->branch));
+
+	if (s)
+		s->gone = false;
+	request_free(rq);
+}
+
+void fleet_keep(struct fleet *f, struct branch *b)
+{
+	struct request *rq = request_new(f, b, NULL);
+
+	if (rq)
+		doorman_post(f->loop, on_keep, rq);
+	else
+		log_error("out of memory, branch %u cannot be started until the next "
+			  "mount",
+			  branch_no(b));
+}
+
+static uint64_t look_up_socket(struct fleet *f, struct branch *b)
+{
+	struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = find_slot_locked(f, branch_no(b));
+	if (!s)
+		return 0;
+	s->looked_ms = loop_now_ms();
+	return s->socket_fid;
+}
+
+static void on_socket(void *ctx)
+{
+	struct request *rq = ctx;
+	struct postmaster *pm;
+
+	if (request_postmaster(rq, &pm) < 0) {
+		rq->socket_done(rq->ctx, -ENOMEM, 0);
+	} else {
+		/* also when the slot was made only now */
+		(void)look_up_socket(rq->fleet, rq->branch);
+		postmaster_socket(pm, rq->socket_done, rq->ctx);
+	}
+	request_free(rq);
+}
+
+void fleet_socket(struct fleet *f, struct branch *b,
+		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx)
+{
+	uint64_t fid = look_up_socket(f, b);
+	struct request *rq;
+
+	if (fid) {
+		done(ctx, 0, fid);
+		return;
+	}
+	rq = request_new(f, b, ctx);
+	if (!rq) {
+		done(ctx, -ENOMEM, 0);
+		return;
+	}
+	rq->socket_done = done;
+	doorman_post(f->loop, on_socket, rq);
+}
+
+/*
+ * The monitor of a running server (referenced), NULL if none runs.  While it is
+ * being stopped, waits: what it acknowledged last is on disk only at the end.
+ */
+static int running_monitor(struct fleet *f, uint32_t no, struct monitor **ret_mon)
+{
+	struct timespec deadline;
+	struct slot *s;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &deadline); /* cannot fail on Linux */
+	deadline.tv_sec += STOPPING_PATIENCE_S;
+	LOCK_SCOPE(&f->lock);
+	for (;;) {
+		s = find_slot_locked(f, no);
+		if (!s || s->state != PM_STOPPING)
+			break;
+		if (pthread_cond_timedwait(&f->moved, &f->lock, &deadline) == ETIMEDOUT)
+			return -EBUSY;
+	}
+	*ret_mon = s && s->state == PM_RUNNING && s->monitor ? monitor_get(s->monitor)
+							     : NULL;
+	return 0;
+}
+
+static void monitor_clean(struct monitor **m)
+{
+	(void)monitor_put(*m);
+}
+
+int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e)
+{
+	CLEAN(err_fini) struct err why = ERR_INIT;
+
+	/* a server that stops under us is looked at once more */
+	for (int i = 0; i < 2; i++) {
+		CLEAN(monitor_clean) struct monitor *m = NULL;
+
+		if (running_monitor(f, branch_no(b), &m) < 0)
+			return err_set(e, -EBUSY,
+				       "the branch's server is being stopped for too "
+				       "long");
+		if (!m || monitor_sync_commit(m, &why) == 0)
+			return 0;
+	}
+	return err_set(e, -EBUSY, "cannot make its last commits durable: %s",
+		       err_text(&why));
+}
+
+/* ---- jobs and shutdown ---- */
+
+int fleet_job(struct fleet *f, void (*fn)(void *ctx), void *ctx)
+{
+	int rc = pool_post(f->pool, fn, ctx);
+
+	if (rc == 0)
+		f->jobs++;
+	return rc;
+}
+
+void fleet_job_done(struct fleet *f)
+{
+	f->jobs--;
+	fleet_check_down(f);
+}
+
+static bool all_still(const struct fleet *f)
+{
+	for (const struct postmaster *pm = f->pms; pm; pm = postmaster_next(pm))
+		if (!postmaster_is_still(pm))
+			return false;
+	return f->jobs == 0;
+}
+
+static void on_down(void *ctx)
+{
+	struct fleet *f = ctx;
+	fleet_done done = f->down_done;
+
+	f->down_done = NULL;
+	refuse_drop_all(&f->refusals);
+	if (done)
+		done(f->down_ctx, 0, NULL);
+}
+
+void fleet_check_down(struct fleet *f)
+{
+	if (!f->closing || f->down_posted || !all_still(f))
+		return;
+	f->down_posted = true;
+	/* not from inside a callback of what is about to be freed */
+	doorman_post(f->loop, on_down, f);
+}
+
+static void on_shutdown(void *ctx)
+{
+	struct request *rq = ctx;
+	struct fleet *f = rq->fleet;
+	struct postmaster *next;
+
+	f->closing = true;
+	f->down_done = rq->done;
+	f->down_ctx = rq->ctx;
+	for (struct postmaster *pm = f->pms; pm; pm = next) {
+		next = postmaster_next(pm);
+		postmaster_close(pm);
+	}
+	fleet_check_down(f);
+	request_free(rq);
+}
+
+void fleet_shutdown(struct fleet *f, fleet_done done, void *ctx)
+{
+	struct request *rq = request_new(f, NULL, ctx);
+
+	if (!rq) {
+		tell_no_memory(done, ctx);
+		return;
+	}
+	rq->done = done;
+	doorman_post(f->loop, on_shutdown, rq);
+}
+
+/* ---- its own life ---- */
+
+static int init_locks(struct fleet *f)
+{
+	pthread_condattr_t attr;
+	int rc;
+
+	rc = pthread_condattr_init(&attr);
+	if (rc == 0)
+		rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	if (rc == 0)
+		rc = pthread_cond_init(&f->moved, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	(void)pthread_mutex_init(&f->lock, NULL); /* cannot fail with NULL */
+	return -rc;
+}
+
+int fleet_new(struct loop *l, struct pool *p, struct registry *r,
+	      const struct fleet_config *cfg, struct fleet **ret_fleet, struct err *e)
+{
+	struct fleet *f = calloc(1, sizeof(*f));
+	int rc;
+
+	if (!f)
+		return err_set(e, -ENOMEM, "out of memory");
+	f->loop = l;
+	f->pool = p;
+	f->reg = r;
+	rc = init_locks(f);
+	if (rc < 0) {
+		free(f);
+		return err_set(e, rc, "cannot make a lock");
+	}
+	rc = fleet_conf_new(cfg, &f->conf);
+	if (rc == 0)
+		rc = rundirs_new(cfg->mountpoint, &f->dirs);
+	if (rc == 0)
+		rc = doorman_new(l, cfg->privileged, &f->doorman);
+	if (rc < 0) {
+		(void)fleet_free(f);
+		return err_set(e, rc, "cannot set up the servers' table: %s",
+			       strerrordesc_np(-rc));
+	}
+	*ret_fleet = f;
+	return 0;
+}
+
+int fleet_attach(struct fleet *f, struct err *e)
+{
+	int rc = rundirs_attach(f->dirs);
+
+	return rc < 0 ? err_set(e, rc, "cannot open the mount's run directory: %s",
+				strerrordesc_np(-rc))
+		      : 0;
+}
+
+static void slots_free(struct fleet *f)
+{
+	for (size_t i = 0; i < FLEET_BUCKETS; i++)
+		while (f->buckets[i]) {
+			struct slot *s = f->buckets[i];
+
+			f->buckets[i] = s->next;
+			(void)monitor_put(s->monitor);
+			free(s->reason);
+			free(s);
+		}
+}
+
+struct fleet *fleet_free(struct fleet *f)
+{
+	if (!f)
+		return NULL;
+	f->doorman = doorman_free(f->doorman);
+	while (f->pms) {
+		struct postmaster *pm = f->pms;
+
+		f->pms = postmaster_next(pm);
+		(void)postmaster_free(pm);
+	}
+	refuse_drop_all(&f->refusals);
+	slots_free(f);
+	(void)rundirs_free(f->dirs);
+	(void)fleet_conf_put(f->conf);
+	(void)pthread_cond_destroy(&f->moved);
+	(void)pthread_mutex_destroy(&f->lock);
+	free(f);
+	return NULL;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fleet.h - the Postgres servers of all branches: what the rest of the daemon may
+ * ask of them.  One loop thread owns every server's state; other threads post
+ * requests and get a callback.
+ */
+#ifndef PG_FLEET_H
+#define PG_FLEET_H
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "store/registry.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fleet;
+
+/* Strings are borrowed and must outlive the fleet, or the next fleet_configure. */
+struct fleet_config {
+	const char *mountpoint; /* absolute */
+	const char *bin_dir;    /* NULL: find by PG_VERSION */
+	const char *superuser;  /* the cluster's superuser role */
+	const char *const
+		*settings; /* "name=value", ended by NULL: extra -c settings */
+	uid_t run_as_uid;  /* the server's uid where the owner is root */
+	gid_t run_as_gid;
+	bool privileged;         /* we are root and may become other uids */
+	uint64_t idle_timeout_s; /* 0: never stop an idle server */
+	uint64_t start_timeout_s;
+};
+
+enum pm_state { PM_STOPPED, PM_STARTING, PM_RUNNING, PM_STOPPING, PM_FAILED };
+const char *pm_state_name(enum pm_state s);
+
+struct pm_status {
+	enum pm_state state;
+	pid_t pid;        /* 0: none */
+	time_t since;     /* of the present state; 0: never ran in this mount */
+	uint64_t wakes;   /* starts in this mount */
+	char reason[256]; /* why it failed or what it waits for; "" otherwise */
+};
+
+enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_GONE };
+
+int fleet_new(struct loop *l, struct pool *p, struct registry *r,
+	      const struct fleet_config *cfg, struct fleet **ret_fleet,
+	      struct err *e) MUST_CHECK;
+/* New settings hold for servers started from now on.  Loop thread. */
+void fleet_configure(struct fleet *f, const struct fleet_config *cfg);
+struct fleet *fleet_free(struct fleet *f);
+/*
+ * Opens the mount's run directory.  To be called once the mount is up, on a thread
+ * that may block, before others use it: a first open later could wait for a lock
+ * that the kernel holds for a mkdir.  Not calling it costs only that.
+ */
+int fleet_attach(struct fleet *f, struct err *e) MUST_CHECK;
+
+/* The uid and gid that the branch's server runs under and its data shows. */
+void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid,
+		      gid_t *ret_gid);
+
+/* Any thread, never blocks. */
+void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st);
+
+typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
+/*
+ * RUNNING: start (if not running) and call done when it accepts connections.
+ * STOPPED: fast, then immediate shutdown; done when it is gone.
+ * GONE: the branch is about to be discarded: immediate shutdown, held clients
+ * are dropped, the listener closed, nothing starts again.  done when it is gone.
+ * done is called exactly once, on the loop thread.  Any thread may ask.
+ */
+void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done done,
+		void *ctx);
+/* The discard after PM_WANT_GONE did not happen: the branch may start again. */
+void fleet_keep(struct fleet *f, struct branch *b);
+/*
+ * Which object of the branch's run overlay its socket name stands for now: the
+ * server's own socket when it accepts connections, else the wake-up listener,
+ * made if need be.  done gets rc and the fid, exactly once: at once on the calling
+ * thread if it is known, otherwise on the loop thread.  Any thread may ask; a FUSE
+ * worker must not wait for the answer.
+ */
+void fleet_socket(struct fleet *f, struct branch *b,
+		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/*
+ * Makes every commit that the branch's server has acknowledged durable, the
+ * asynchronous ones too (one tiny synchronous commit).  Returns 0 at once if no
+ * server runs.  Blocks: pool threads only.
+ */
+int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e) MUST_CHECK;
+/* Stops all servers, closes all listeners, refuses new starts; then done. */
+void fleet_shutdown(struct fleet *f, fleet_done done, void *ctx);
+/*
+ * Ends every server that an earlier daemon left behind on this store and proves
+ * it gone.  Called at mount, before anything else; blocks.
+ */
+int fleet_fence(struct registry *r, struct err *e) MUST_CHECK;
+
+#endif

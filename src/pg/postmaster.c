@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * postmaster.c - what state a branch's server is in, and what requests and clients
+ * lead to in it.
+ *
+ *	STOPPED --> STARTING --> RUNNING --> STOPPING --> STOPPED
+ *	   ^  |        |  |                   ^    |
+ *	   |  +-FAILED-+  +-------------------+    +--> FAILED
+ *
+ * STARTING without a process yet (its files are being made ready) can be given up
+ * at once; the job's result is then dropped, and only the next start waits for it.
+ * This matters for a discard: the kernel holds locks for it that the job may need.
+ */
+#include "base/log.h"
+#include "pg/postmaster_priv.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LISTENER_UNUSED_MS (5 * 60 * 1000)
+#define LINGER_CHECK_MS 30000
+#define FAIL_WINDOW_MS 60000
+#define FAILS_MAX 3
+#define BACKOFF_MIN_MS 5000
+#define BACKOFF_MAX_MS (5 * 60 * 1000)
+
+#define TO(s) (1u << (s))
+
+static const struct {
+	const char *name;
+	unsigned allowed;
+} states[] = {
+	[PM_STOPPED] = {"stopped", TO(PM_STARTING)},
+	[PM_STARTING] = {"starting", TO(PM_RUNNING) | TO(PM_STOPPING) | TO(PM_STOPPED) |
+					     TO(PM_FAILED)},
+	[PM_RUNNING] = {"running", TO(PM_STOPPING)},
+	[PM_STOPPING] = {"stopping", TO(PM_STOPPED) | TO(PM_FAILED)},
+	[PM_FAILED] = {"failed", TO(PM_STARTING) | TO(PM_STOPPED)},
+};
+
+const char *pm_state_name(enum pm_state s)
+{
+	return (size_t)s < ARRAY_SIZE(states) ? states[s].name : "unknown";
+}
+
+const char *pm_name(struct postmaster *pm, char buf[static 64])
+{
+	struct branch_info info;
+
+	branch_info(pm->branch, &info);
+	(void)snprintf(buf, 64, "%s", info.name); /* the same size */
+	return buf;
+}
+
+static bool at_rest(const struct postmaster *pm)
+{
+	return pm->state == PM_STOPPED || pm->state == PM_FAILED;
+}
+
+/* Does the socket's name stand for the server itself? */
+static bool is_open(const struct postmaster *pm)
+{
+	return pm->state == PM_RUNNING && !pm->draining;
+}
+
+static uint64_t socket_fid(const struct postmaster *pm)
+{
+	if (pm->slot->gone || pm->fleet->closing)
+		return 0;
+	return is_open(pm) ? pm->server_fid : activation_fid(pm->act);
+}
+
+void pm_publish(struct postmaster *pm)
+{
+	struct monitor *old = NULL;
+	struct slot *s = pm->slot;
+
+	{
+		LOCK_SCOPE(&pm->fleet->lock);
+		s->state = pm->state;
+		s->pid = pm->proc.pid;
+		s->socket_fid = socket_fid(pm);
+		old = s->monitor;
+		s->monitor = pm->state == PM_RUNNING ? monitor_get(pm->mon) : NULL;
+		(void)pthread_cond_broadcast(&pm->fleet->moved);
+	}
+	/* the last reference closes a connection: not under the lock */
+	(void)monitor_put(old);
+}
+
+void pm_move(struct postmaster *pm, enum pm_state to, const char *reason)
+{
+	char *old_reason, name[64];
+
+	assert(states[pm->state].allowed & TO(to));
+	log_info("branch %s: %s -> %s%s%s", pm_name(pm, name), states[pm->state].name,
+		 states[to].name, reason ? ": " : "", reason ? reason : "");
+	pm->state = to;
+	if (to != PM_RUNNING)
+		activation_hold(pm->act);
+	{
+		LOCK_SCOPE(&pm->fleet->lock);
+		old_reason = pm->slot->reason;
+		pm->slot->reason = reason ? strdup(reason) : NULL;
+		pm->slot->since = time(NULL);
+		if (to == PM_STARTING)
+			pm->slot->wakes++;
+	}
+	free(old_reason);
+	pm_publish(pm);
+}
+
+/* ---- those who wait ---- */
+
+/* Calls back, and takes off the list, the waiters with one of these wants. */
+static void tell_waiters(struct postmaster *pm, unsigned wants, const struct err *e)
+{
+	struct waiter *mine = NULL, **tail = &mine, **p = &pm->waiters;
+
+	/* first off the list: a callback may add new ones */
+	while (*p) {
+		struct waiter *w = *p;
+
+		if (!(wants & TO(w->want))) {
+			p = &w->next;
+			continue;
+		}
+		*p = w->next;
+		w->next = NULL;
+		*tail = w;
+		tail = &w->next;
+	}
+	while (mine) {
+		struct waiter *w = mine;
+
+		mine = w->next;
+		if (w->done)
+			w->done(w->ctx, e ? e->code : 0, e);
+		free(w);
+	}
+}
+
+#define WANTS_REST (TO(PM_WANT_STOPPED) | TO(PM_WANT_GONE))
+
+static void cancel_starters(struct postmaster *pm, const char *why)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+
+	pm->wanted = false;
+	(void)err_set(&e, -ECANCELED, "%s", why);
+	tell_waiters(pm, TO(PM_WANT_RUNNING), &e);
+}
+
+static void tell_one(fleet_done done, void *ctx, int code, const char *why)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+
+	if (!done)
+		return;
+	if (code == 0) {
+		done(ctx, 0, NULL);
+		return;
+	}
+	(void)err_set(&e, code, "%s", why);
+	done(ctx, code, &e);
+}
+
+/* NULL done: nobody wants to know. */
+static void add_waiter(struct postmaster *pm, enum pm_want want, fleet_done done,
+		       void *ctx)
+{
+	struct waiter *w;
+
+	if (!done)
+		return;
+	w = calloc(1, sizeof(*w));
+	if (!w) {
+		tell_one(done, ctx, -ENOMEM, "out of memory");
+		return;
+	}
+	*w = (struct waiter){pm->waiters, want, done, ctx};
+	pm->waiters = w;
+}
+
+static void tell_askers(struct postmaster *pm, int rc)
+{
+	struct asker *list = pm->askers;
+	uint64_t fid = socket_fid(pm);
+
+	pm->askers = NULL;
+	if (rc == 0 && !fid)
+		rc = -ENOENT;
+	while (list) {
+		struct asker *a = list;
+
+		list = a->next;
+		/* a server may have come up although the listener did not */
+		a->done(a->ctx, fid ? 0 : rc, fid);
+		free(a);
+	}
+}
+
+/* ---- clients ---- */
+
+static void refuse_for_failure(struct postmaster *pm, const char *why)
+{
+	char name[64], msg[128];
+
+	(void)snprintf(msg, sizeof(msg), "branch \"%s\" could not be started",
+		       pm_name(pm, name));
+	activation_refuse(pm->act, msg, why);
+}
+
+static void refuse_by_hand(struct postmaster *pm)
+{
+	char name[64], msg[128];
+
+	(void)snprintf(msg, sizeof(msg), "branch \"%s\" is stopped by hand",
+		       pm_name(pm, name));
+	activation_refuse(pm->act, msg, "Write running to its state file to start it.");
+}
+
+/* Is a wake refused for now?  Says so, with the last reason, to those held. */
+static bool refuse_for_now(struct postmaster *pm)
+{
+	int64_t left_ms = pm->slot->retry_at_ms - loop_now_ms();
+	char why[400];
+
+	if (left_ms <= 0)
+		return false;
+	(void)snprintf(why, sizeof(why), "%s (tried again in %" PRId64 " s)",
+		       pm->slot->reason ? pm->slot->reason : "it failed repeatedly",
+		       left_ms / 1000 + 1); /* cut off if too long */
+	refuse_for_failure(pm, why);
+	return true;
+}
+
+static void begin(struct postmaster *pm)
+{
+	pm_move(pm, PM_STARTING, NULL);
+	branch_touch(pm->branch);
+	pm_server_begin(pm);
+}
+
+/* Clients are held and nobody serves them. */
+static void on_client(void *ctx)
+{
+	struct postmaster *pm = ctx;
+	struct branch_info info;
+
+	if (pm->slot->gone || pm->fleet->closing) {
+		activation_refuse(pm->act, "the branch is not available any more",
+				  NULL);
+		return;
+	}
+	if (pm->state == PM_RUNNING) {
+		pm_idle_reset(pm);
+		return;
+	}
+	/* while it stops they wait; what comes of them is decided at its end */
+	if (!at_rest(pm) || !activation_held(pm->act))
+		return;
+	branch_info(pm->branch, &info);
+	if (info.stopped_by_hand)
+		refuse_by_hand(pm);
+	else if (!refuse_for_now(pm))
+		begin(pm);
+}
+
+static void on_listening(void *ctx, int rc)
+{
+	struct postmaster *pm = ctx;
+	char name[64];
+
+	if (rc < 0 && rc != -ECANCELED)
+		log_warn("branch %s: cannot make its wake-up listener: %s, its socket "
+			 "cannot be reached until the next look-up",
+			 pm_name(pm, name), strerrordesc_np(-rc));
+	pm_publish(pm);
+	tell_askers(pm, rc);
+}
+
+static void on_settled(void *ctx)
+{
+	struct postmaster *pm = ctx;
+
+	fleet_check_down(pm->fleet);
+}
+
+static const struct activation_events activation_events = {
+	.client = on_client,
+	.listening = on_listening,
+	.settled = on_settled,
+};
+
+/* ---- results of a run ---- */
+
+void pm_started(struct postmaster *pm)
+{
+	pm_idle_begin(pm);
+	pm_move(pm, PM_RUNNING, NULL);
+	tell_waiters(pm, TO(PM_WANT_RUNNING), NULL);
+	/* a callback may have stopped it again */
+	if (pm->state == PM_RUNNING) {
+		activation_serve(pm->act, pm->rd);
+		tell_askers(pm, 0);
+	}
+}
+
+/* Keeps the book of failures that limits restarts. */
+static void count_failure(struct postmaster *pm)
+{
+	struct slot *s = pm->slot;
+	int64_t now = loop_now_ms();
+	char name[64];
+
+	if (s->fails == 0 || now - s->first_fail_ms > FAIL_WINDOW_MS) {
+		s->fails = 0;
+		s->first_fail_ms = now;
+	}
+	if (++s->fails < FAILS_MAX && !s->backoff_ms)
+		return;
+	s->backoff_ms = s->backoff_ms ? 2 * s->backoff_ms : BACKOFF_MIN_MS;
+	if (s->backoff_ms > BACKOFF_MAX_MS)
+		s->backoff_ms = BACKOFF_MAX_MS;
+	s->retry_at_ms = now + s->backoff_ms;
+	log_warn("branch %s: its server fails repeatedly, connections do not start it "
+		 "for %" PRId64 " s",
+		 pm_name(pm, name), s->backoff_ms / 1000);
+}
+
+static void count_success(struct slot *s)
+{
+	s->fails = 0;
+	s->backoff_ms = 0;
+	s->retry_at_ms = 0;
+}
+
+static void after_failure(struct postmaster *pm, struct err *e)
+{
+	count_failure(pm);
+	pm->wanted = false;
+	pm_move(pm, PM_FAILED, err_text(e));
+	refuse_for_failure(pm, err_text(e));
+	tell_waiters(pm, TO(PM_WANT_RUNNING), e);
+	tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
+}
+
+static void after_stop(struct postmaster *pm)
+{
+	count_success(pm->slot);
+	pm_move(pm, PM_STOPPED, NULL);
+	tell_waiters(pm, WANTS_REST, NULL);
+	if (!at_rest(pm))
+		return; /* a callback started it */
+	if (pm->slot->gone || pm->fleet->closing) {
+		pm->wanted = false;
+	} else if (pm->wanted) {
+		pm->wanted = false;
+		begin(pm);
+		return;
+	}
+	if (activation_held(pm->act))
+		on_client(pm);
+}
+
+void pm_ended(struct postmaster *pm, struct err *e)
+{
+	pm->draining = false;
+	pm_server_release(pm);
+	if (e && e->code)
+		after_failure(pm, e);
+	else
+		after_stop(pm);
+	fleet_check_down(pm->fleet);
+}
+
+/* Gives up a start that has no process yet. */
+static void give_up_start(struct postmaster *pm)
+{
+	pm->run++;
+	pm->begin_pending = false;
+	pm_server_release(pm);
+	pm_move(pm, PM_STOPPED, NULL);
+}
+
+/* Stops with this step; true if it is at rest already. */
+static bool stop(struct postmaster *pm, enum stop_step step)
+{
+	if (pm->state == PM_STARTING && !pm->proc.pid)
+		give_up_start(pm);
+	if (at_rest(pm))
+		return true;
+	pm_server_stop(pm, step);
+	return false;
+}
+
+/* ---- requests ---- */
+
+static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
+{
+	if (pm->slot->gone || pm->fleet->closing) {
+		tell_one(done, ctx, -ESHUTDOWN, "the branch is not available any more");
+		return;
+	}
+	if (pm->state == PM_RUNNING) {
+		pm_idle_reset(pm);
+		tell_one(done, ctx, 0, NULL);
+		return;
+	}
+	add_waiter(pm, PM_WANT_RUNNING, done, ctx);
+	if (pm->state == PM_STOPPING)
+		pm->wanted = true;
+	else if (at_rest(pm))
+		begin(pm);
+}
+
+static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step step,
+		      fleet_done done, void *ctx)
+{
+	cancel_starters(pm, "the branch was stopped meanwhile");
+	if (stop(pm, step)) {
+		if (pm->state == PM_FAILED && !pm->slot->orphan_key)
+			pm_move(pm, PM_STOPPED, NULL);
+		if (activation_held(pm->act))
+			on_client(pm);
+		if (pm->slot->orphan_key)
+			tell_one(done, ctx, -EBUSY,
+				 "processes of its server are still alive");
+		else
+			tell_one(done, ctx, 0, NULL);
+		return;
+	}
+	add_waiter(pm, want, done, ctx);
+}
+
+void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
+		     void *ctx)
+{
+	switch (want) {
+	case PM_WANT_RUNNING:
+		want_running(pm, done, ctx);
+		break;
+	case PM_WANT_STOPPED:
+		want_rest(pm, want, STOP_FAST, done, ctx);
+		break;
+	case PM_WANT_GONE:
+		pm->slot->gone = true;
+		activation_drop(pm->act);
+		activation_close(pm->act);
+		pm_publish(pm);
+		tell_askers(pm, -ENOENT);
+		want_rest(pm, want, STOP_IMMEDIATE, done, ctx);
+		break;
+	}
+}
+
+void postmaster_socket(struct postmaster *pm,
+		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx)
+{
+	uint64_t fid = socket_fid(pm);
+	struct asker *a;
+
+	if (fid || pm->slot->gone || pm->fleet->closing) {
+		done(ctx, fid ? 0 : -ENOENT, fid);
+		return;
+	}
+	a = calloc(1, sizeof(*a));
+	if (!a) {
+		done(ctx, -ENOMEM, 0);
+		return;
+	}
+	*a = (struct asker){pm->askers, done, ctx};
+	pm->askers = a;
+	activation_listen(pm->act);
+}
+
+void postmaster_close(struct postmaster *pm)
+{
+	cancel_starters(pm, "the file system is being unmounted");
+	activation_refuse(pm->act, "the file system is being unmounted", NULL);
+	activation_close(pm->act);
+	pm_publish(pm);
+	tell_askers(pm, -ESHUTDOWN);
+	if (stop(pm, STOP_FAST))
+		tell_waiters(pm, WANTS_REST, NULL);
+}
+
+bool postmaster_is_still(const struct postmaster *pm)
+{
+	return at_rest(pm) && !pm->busy && !pm->probes && !pm->proc.pid &&
+	       activation_pending(pm->act) == 0;
+}
+
+/* ---- its own life ---- */
+
+static bool is_needed(const struct postmaster *pm)
+{
+	return !postmaster_is_still(pm) || pm->waiters || pm->askers ||
+	       activation_fid(pm->act) || activation_held(pm->act) ||
+	       activation_relays(pm->act);
+}
+
+static bool looked_at(struct postmaster *pm)
+{
+	LOCK_SCOPE(&pm->fleet->lock);
+	return pm->slot->looked_ms &&
+	       loop_now_ms() - pm->slot->looked_ms < LISTENER_UNUSED_MS;
+}
+
+static void on_linger(void *ctx)
+{
+	struct postmaster *pm = ctx;
+	struct postmaster **p = &pm->fleet->pms;
+
+	if (activation_fid(pm->act) && !activation_held(pm->act) && !pm->draining &&
+	    !looked_at(pm)) {
+		activation_close(pm->act);
+		pm_publish(pm);
+	}
+	if (is_needed(pm)) {
+		loop_timer_arm(pm->linger, LINGER_CHECK_MS);
+		return;
+	}
+	while (*p != pm)
+		p = &(*p)->next;
+	*p = pm->next;
+	(void)postmaster_free(pm);
+}
+
+int postmaster_get(struct fleet *f, struct slot *s, struct branch *b,
+		   struct postmaster **ret_pm)
+{
+	struct postmaster *pm;
+	struct activation_spec spec = {
+		.loop = f->loop,
+		.doorman = f->doorman,
+		.dirs = f->dirs,
+		.refusals = &f->refusals,
+		.branch = b,
+		.events = &activation_events,
+	};
+	int rc;
+
+	if (s->pm) {
+		*ret_pm = s->pm;
+		return 0;
+	}
+	pm = calloc(1, sizeof(*pm));
+	if (!pm)
+		return -ENOMEM;
+	pm->fleet = f;
+	pm->slot = s;
+	pm->branch = branch_get(b);
+	pm->proc.pidfd = -1;
+	pm->state = s->state;
+	spec.ctx = pm;
+	rc = activation_new(&spec, &pm->act);
+	if (rc == 0)
+		rc = loop_timer_new(f->loop, pm_server_deadline, pm, &pm->deadline);
+	if (rc == 0)
+		rc = loop_timer_new(f->loop, pm_idle_timer, pm, &pm->idle);
+	if (rc == 0)
+		rc = loop_timer_new(f->loop, on_linger, pm, &pm->linger);
+	if (rc < 0) {
+		(void)postmaster_free(pm);
+		return rc;
+	}
+	loop_timer_arm(pm->linger, LINGER_CHECK_MS);
+	pm->next = f->pms;
+	f->pms = pm;
+	s->pm = pm;
+	*ret_pm = pm;
+	return 0;
+}
+
+struct postmaster *postmaster_next(const struct postmaster *pm)
+{
+	return pm->next;
+}
+
+struct postmaster *postmaster_free(struct postmaster *pm)
+{
+	if (!pm)
+		return NULL;
+	if (pm->slot->pm == pm)
+		pm->slot->pm = NULL;
+	(void)activation_free(pm->act);
+	(void)loop_timer_free(pm->deadline);
+	(void)loop_timer_free(pm->idle);
+	(void)loop_timer_free(pm->linger);
+	(void)loop_io_free(pm->exit_io);
+	clean_fd(&pm->proc.pidfd);
+	(void)monitor_put(pm->mon);
+	(void)rundir_put(pm->rd);
+	(void)fleet_conf_put(pm->conf);
+	err_fini(&pm->failure);
+	(void)branch_put(pm->branch);
+	free(pm);
+	return NULL;
+}

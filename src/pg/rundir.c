@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rundir.c - reference counted O_PATH handles on the run directories.
+ */
+#include "pg/rundir.h"
+
+#include "base/text.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct rundirs {
+	char *path; /* MNT/.run */
+	pthread_mutex_t lock;
+	int fd; /* lock: lock; -1: not opened yet */
+};
+
+struct rundir {
+	atomic_uint refs;
+	int fd;
+	int data_fd; /* -1: not pinned; set once, before the handle is shared */
+};
+
+int rundirs_new(const char *mountpoint, struct rundirs **ret_dirs)
+{
+	struct rundirs *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->path = text_format("%s/.run", mountpoint);
+	if (!d->path) {
+		free(d);
+		return -ENOMEM;
+	}
+	(void)pthread_mutex_init(&d->lock, NULL); /* cannot fail with NULL */
+	d->fd = -1;
+	*ret_dirs = d;
+	return 0;
+}
+
+struct rundirs *rundirs_free(struct rundirs *d)
+{
+	if (!d)
+		return NULL;
+	clean_fd(&d->fd);
+	(void)pthread_mutex_destroy(&d->lock);
+	free(d->path);
+	free(d);
+	return NULL;
+}
+
+int rundirs_attach(struct rundirs *d)
+{
+	LOCK_SCOPE(&d->lock);
+	if (d->fd < 0)
+		d->fd = open(d->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return d->fd < 0 ? -errno : 0;
+}
+
+int rundir_open(struct rundirs *d, uint32_t no, struct rundir **ret_rd)
+{
+	struct rundir *rd;
+	char name[16];
+	int rc;
+
+	rc = rundirs_attach(d);
+	if (rc < 0)
+		return rc;
+	rd = calloc(1, sizeof(*rd));
+	if (!rd)
+		return -ENOMEM;
+	atomic_init(&rd->refs, 1);
+	rd->data_fd = -1;
+	(void)snprintf(name, sizeof(name), "%u", no); /* fits */
+	rd->fd = openat(d->fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (rd->fd < 0) {
+		rc = -errno;
+		free(rd);
+		return rc;
+	}
+	*ret_rd = rd;
+	return 0;
+}
+
+int rundir_pin_data(struct rundir *rd)
+{
+	if (rd->data_fd < 0)
+		rd->data_fd = openat(rd->fd, "data", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return rd->data_fd < 0 ? -errno : 0;
+}
+
+struct rundir *rundir_get(struct rundir *rd)
+{
+	(void)atomic_fetch_add(&rd->refs, 1);
+	return rd;
+}
+
+struct rundir *rundir_put(struct rundir *rd)
+{
+	if (!rd || atomic_fetch_sub(&rd->refs, 1) > 1)
+		return NULL;
+	clean_fd(&rd->data_fd);
+	clean_fd(&rd->fd);
+	free(rd);
+	return NULL;
+}
+
+int rundir_fd(const struct rundir *rd)
+{
+	return rd->fd;
+}
+
+socklen_t rundir_address(const struct rundir *rd, const char *name,
+			 struct sockaddr_un *ret_addr)
+{
+	*ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	(void)snprintf(ret_addr->sun_path, sizeof(ret_addr->sun_path),
+		       "/proc/self/fd/%d/%s", rd->fd, name); /* short names only */
+	return sizeof(*ret_addr);
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * startplan.c - from a branch to a command line.
+ *
+ * The run directory's files are written into its overlay: the kernel asks us for
+ * them each time.  What is removed in data/ is removed through the mount, because
+ * there the kernel remembers names, and would show the server a postmaster.pid
+ * that is gone.  Files are read from the overlay.
+ */
+#include "pg/startplan.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "pg/pgbin.h"
+#include "pg/pgconf.h"
+#include "pg/pgexec.h"
+#include "store/overlay.h"
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define CONF_MAX (4 << 20)
+#define SMALL_FILE 4096
+#define PASSWD_MAX 16384
+
+struct maker {
+	struct branch *b;
+	struct branch_info info;
+	const struct fleet_conf *conf;
+	struct overlay *data, *run;
+	char *bin_dir, *data_path, *config_file;
+	struct start_plan *plan;
+};
+
+static int no_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+static int read_version(struct maker *m, struct err *e)
+{
+	CLEAN(clean_free) char *text = NULL;
+	int rc;
+
+	rc = overlay_read_file(m->data, "PG_VERSION", SMALL_FILE, &text, NULL);
+	if (rc < 0)
+		return err_set(e, rc, "cannot read PG_VERSION: %s",
+			       strerrordesc_np(-rc));
+	rc = pgexec_parse_version(text);
+	if (rc < 0)
+		return err_set(e, rc, "PG_VERSION holds no version");
+	m->plan->major = rc;
+	return pgbin_find(m->conf->bin_dir, rc, &m->bin_dir, e);
+}
+
+/* Removes what an earlier server of this branch, or of its parent, left. */
+static int remove_stale(struct maker *m, struct err *e)
+{
+	static const char *const stale[] = {PGEXEC_SOCKET, PGEXEC_SOCKET ".lock",
+					    "postgresql.conf", "pg_hba.conf",
+					    "pg_ident.conf"};
+	CLEAN(clean_fd) int fd = -1;
+	int rc;
+
+	for (size_t i = 0; i < ARRAY_SIZE(stale); i++) {
+		rc = overlay_unlink(m->run, OVERLAY_ROOT, stale[i]);
+		if (rc < 0 && rc != -ENOENT)
+			return err_set(e, rc, "cannot remove a stale %s: %s", stale[i],
+				       strerrordesc_np(-rc));
+	}
+	fd = openat(rundir_fd(m->plan->rd), "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(e, -errno, "cannot open the data directory: %s",
+			       strerrordesc_np(errno));
+	/* without restore_command, a server cannot even start with recovery.signal */
+	if ((unlinkat(fd, "postmaster.pid", 0) < 0 && errno != ENOENT) ||
+	    (unlinkat(fd, "recovery.signal", 0) < 0 && errno != ENOENT))
+		return err_set(e, -errno, "cannot remove a stale postmaster.pid: %s",
+			       strerrordesc_np(errno));
+	return 0;
+}
+
+static int write_run_file(struct maker *m, const char *name, const char *text,
+			  struct err *e)
+{
+	int rc;
+
+	if (!text)
+		return no_memory(e);
+	rc = overlay_write_file(m->run, name, text, strlen(text), 0600);
+	return rc < 0 ? err_set(e, rc, "cannot write %s: %s", name,
+				strerrordesc_np(-rc))
+		      : 0;
+}
+
+/* The passwd name of a uid, or NULL: then peer authentication cannot know it. */
+static char *user_name(uid_t uid)
+{
+	CLEAN(clean_free) char *buf = malloc(PASSWD_MAX);
+	struct passwd pw, *found = NULL;
+
+	if (!buf || getpwuid_r(uid, &pw, buf, PASSWD_MAX, &found) != 0 || !found)
+		return NULL;
+	return strdup(pw.pw_name);
+}
+
+static int write_auth(struct maker *m, struct err *e)
+{
+	const uid_t uids[] = {geteuid(), 0, m->info.owner};
+	const char *admins[ARRAY_SIZE(uids) + 1];
+	CLEAN(clean_free) char *hba = pgconf_hba(), *ident = NULL;
+	size_t n = 0;
+	int rc;
+
+	for (size_t i = 0; i < ARRAY_SIZE(uids); i++) {
+		admins[n] = user_name(uids[i]);
+		if (admins[n])
+			n++;
+	}
+	admins[n] = NULL;
+	ident = pgconf_ident(admins, m->conf->superuser);
+	for (size_t i = 0; i < n; i++)
+		free((char *)admins[i]);
+	rc = write_run_file(m, "pg_hba.conf", hba, e);
+	return rc < 0 ? rc : write_run_file(m, "pg_ident.conf", ident, e);
+}
+
+static int source_read(void *ctx, const char *path, char **ret_text)
+{
+	return overlay_read_file(ctx, path, CONF_MAX, ret_text, NULL);
+}
+
+struct lister {
+	void (*add)(void *to, const char *name);
+	void *to;
+};
+
+static bool list_entry(void *ctx, const char *name, uint64_t fid, mode_t type,
+		       uint64_t cookie)
+{
+	struct lister *l = ctx;
+
+	(void)fid; /* found again by path */
+	(void)type;
+	(void)cookie;
+	l->add(l->to, name);
+	return true;
+}
+
+static int source_list(void *ctx, const char *path,
+		       void (*add)(void *to, const char *name), void *to)
+{
+	struct lister l = {add, to};
+	struct node_attr attr;
+	int rc;
+
+	rc = overlay_walk(ctx, path, &attr);
+	if (rc < 0)
+		return rc;
+	if (!S_ISDIR(attr.mode))
+		return -ENOTDIR;
+	return overlay_readdir(ctx, attr.fid, 0, list_entry, &l);
+}
+
+/* Sets config_file if the data directory's own cannot be used as it is. */
+static int write_config(struct maker *m, struct err *e)
+{
+	const struct pgconf_source src = {source_read, source_list, m->data};
+	CLEAN(clean_free) char *text = NULL, *dropped = NULL;
+	int rc;
+
+	rc = pgconf_filter(&src, m->data_path, &text, &dropped);
+	if (rc < 0)
+		return err_set(e, rc, "cannot read postgresql.conf: %s",
+			       strerrordesc_np(-rc));
+	if (!text)
+		return 0;
+	for (char *cursor = dropped, *line; (line = text_next_line(&cursor));)
+		log_warn("branch %s: an include leads out of the data directory (%s), "
+			 "starting without it",
+			 m->info.name, line);
+	rc = write_run_file(m, "postgresql.conf", text, e);
+	if (rc < 0)
+		return rc;
+	m->config_file = text_format("%s/.run/%u/postgresql.conf", m->conf->mountpoint,
+				     m->info.no);
+	return m->config_file ? 0 : no_memory(e);
+}
+
+struct segment {
+	struct overlay *o;
+	uint64_t dir;
+	uint64_t bytes;
+};
+
+static bool segment_entry(void *ctx, const char *name, uint64_t fid, mode_t type,
+			  uint64_t cookie)
+{
+	struct segment *s = ctx;
+	struct node_attr attr;
+
+	(void)type; /* the name tells */
+	(void)cookie;
+	if (strlen(name) != 24 || strspn(name, "0123456789ABCDEF") != 24 ||
+	    overlay_getattr(s->o, fid, &attr) < 0)
+		return true;
+	s->bytes = attr.size_bytes;
+	return false;
+}
+
+/* The size of a WAL segment, 0 if none is there to tell. */
+static uint64_t wal_segment_bytes(struct overlay *data)
+{
+	struct segment s = {data, 0, 0};
+	struct node_attr attr;
+
+	if (overlay_walk(data, "pg_wal", &attr) < 0 ||
+	    overlay_readdir(data, attr.fid, 0, segment_entry, &s) < 0)
+		return 0;
+	return s.bytes;
+}
+
+static int open_log(struct maker *m, struct err *e)
+{
+	struct stat st;
+	int fd;
+
+	fd = branch_log_open(m->b, O_WRONLY | O_CREAT | O_APPEND);
+	if (fd < 0)
+		return err_set(e, fd, "cannot open the server's log: %s",
+			       strerrordesc_np(-fd));
+	m->plan->log_fd = fd;
+	if (fstat(fd, &st) < 0)
+		return err_set(e, -errno, "cannot look at the server's log: %s",
+			       strerrordesc_np(errno));
+	m->plan->log_off = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int make_command(struct maker *m, const char *store_path, struct err *e)
+{
+	const struct pgexec_spec spec = {
+		.bin_dir = m->bin_dir,
+		.major = m->plan->major,
+		.mountpoint = m->conf->mountpoint,
+		.no = m->info.no,
+		.config_file = m->config_file,
+		.settings = (const char *const *)m->conf->settings,
+		.wal_segment_bytes = wal_segment_bytes(m->data),
+		.first_start = !m->info.started,
+		.unprepared = m->plan->subscriptions,
+		.store_path = store_path,
+	};
+	int rc;
+
+	rc = pgexec_argv(&spec, &m->plan->argv);
+	if (rc == 0)
+		rc = pgexec_envp(&spec, &m->plan->envp);
+	m->plan->cwd = strdup(m->data_path);
+	if (rc < 0 || !m->plan->cwd)
+		return no_memory(e);
+	return 0;
+}
+
+/* Opens what the branch consists of; blocks until its layers are durable. */
+static int open_branch(struct maker *m, struct rundirs *dirs, struct err *e)
+{
+	int rc;
+
+	rc = branch_wait_durable(m->b);
+	if (rc < 0)
+		return err_set(e, rc, "cannot make the branch durable: %s",
+			       strerrordesc_np(-rc));
+	rc = branch_overlay(m->b, &m->data);
+	if (rc == 0)
+		rc = branch_run_overlay(m->b, &m->run);
+	if (rc < 0)
+		return err_set(e, rc, "cannot open the branch: %s",
+			       strerrordesc_np(-rc));
+	rc = rundir_open(dirs, m->info.no, &m->plan->rd);
+	if (rc == 0)
+		rc = rundir_pin_data(m->plan->rd);
+	if (rc < 0)
+		return err_set(e, rc, "cannot open its directories in the mount: %s",
+			       strerrordesc_np(-rc));
+	return 0;
+}
+
+static int make_all(struct maker *m, struct rundirs *dirs, const char *store_path,
+		    struct err *e)
+{
+	struct node_attr attr;
+	int rc;
+
+	rc = open_branch(m, dirs, e);
+	if (rc == 0)
+		rc = read_version(m, e);
+	if (rc == 0)
+		rc = remove_stale(m, e);
+	if (rc == 0)
+		rc = write_auth(m, e);
+	if (rc == 0)
+		rc = write_config(m, e);
+	if (rc == 0)
+		rc = open_log(m, e);
+	if (rc == 0)
+		rc = make_command(m, store_path, e);
+	if (rc < 0)
+		return rc;
+	m->plan->promote =
+		overlay_lookup(m->data, OVERLAY_ROOT, "standby.signal", &attr) == 0;
+	/* before the first page is written: from now on "started" is the truth */
+	return branch_set_flag(m->b, BRANCH_STARTED, true, e);
+}
+
+static void maker_fini(struct maker *m)
+{
+	free(m->bin_dir);
+	free(m->data_path);
+	free(m->config_file);
+}
+
+int start_plan_make(struct branch *b, struct rundirs *dirs,
+		    const struct fleet_conf *conf, const char *store_path,
+		    void (*written)(void *ctx), void *ctx, struct start_plan *ret_plan,
+		    struct err *e)
+{
+	struct start_plan plan = START_PLAN_INIT;
+	CLEAN(maker_fini) struct maker m = {.b = b, .conf = conf, .plan = &plan};
+	int rc;
+
+	branch_info(b, &m.info);
+	fleet_conf_ids(conf, &m.info, &plan.uid, &plan.gid);
+	plan.subscriptions = !m.info.prepared && m.info.parent[0];
+	m.data_path = text_format("%s/.run/%u/data", conf->mountpoint, m.info.no);
+	rc = m.data_path ? make_all(&m, dirs, store_path, e) : no_memory(e);
+	if (rc < 0) {
+		start_plan_fini(&plan);
+		return rc;
+	}
+	if (written)
+		overlay_watch(m.data, "postmaster.pid", written, ctx);
+	*ret_plan = plan;
+	return 0;
+}
+
+void start_plan_fini(struct start_plan *p)
+{
+	pgexec_free_list(&p->argv);
+	pgexec_free_list(&p->envp);
+	free(p->cwd);
+	clean_fd(&p->log_fd);
+	(void)rundir_put(p->rd);
+	*p = (struct start_plan)START_PLAN_INIT;
+}

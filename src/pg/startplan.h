@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * startplan.h - the part of a start that blocks: makes a branch's files ready for
+ * its server and says how to run it.  Pool threads only.
+ */
+#ifndef PG_STARTPLAN_H
+#define PG_STARTPLAN_H
+
+#include "pg/fleet_priv.h"
+
+struct start_plan {
+	char **argv, **envp;
+	char *cwd;
+	uid_t uid;
+	gid_t gid;
+	int log_fd;
+	uint64_t log_off; /* where this run's lines begin */
+	int major;
+	struct rundir *rd;
+	bool subscriptions; /* to be cut off before anybody may connect */
+	bool promote;       /* it will come up as a standby */
+};
+
+#define START_PLAN_INIT                                                                \
+	{                                                                              \
+		.log_fd = -1                                                           \
+	}
+
+/*
+ * Waits until the branch's layers are durable; then removes what a dead server
+ * left, writes the configuration, and notes that a server ran.  No process of the
+ * branch may live.  written(ctx) is called after each write to postmaster.pid from
+ * then on, as long as the branch is referenced; NULL: that was asked for before.
+ */
+int start_plan_make(struct branch *b, struct rundirs *dirs,
+		    const struct fleet_conf *conf, const char *store_path,
+		    void (*written)(void *ctx), void *ctx, struct start_plan *ret_plan,
+		    struct err *e) MUST_CHECK;
+void start_plan_fini(struct start_plan *p);
+
+#endif
