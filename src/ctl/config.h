@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * config.h - the settings of a mount, from STORE/pgbranchfs.conf or -c FILE (INI,
+ * read with inih).  One table row a setting: section, name, type, default.
+ *
+ * A file is loaded into a fresh object; any error leaves no object.  Unknown
+ * sections and keys, bad values, over-long lines and repeated keys are errors
+ * that name the file and line.
+ */
+#ifndef CTL_CONFIG_H
+#define CTL_CONFIG_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct config {
+	/* [branch] */
+	char *default_parent;
+	uint64_t idle_timeout_s; /* 0: never */
+	uint64_t reserve_bytes;
+	uint64_t start_timeout_s;
+	/* [server] */
+	char *bin_dir; /* "auto" or a directory */
+	char *run_as;  /* a user name or number */
+	char *superuser;
+	/* [settings], as "name=value", ended by NULL */
+	char **settings;
+};
+
+/* The defaults alone. */
+int config_default(struct config **ret_config, struct err *e) MUST_CHECK;
+/* path NULL: the defaults; a missing file is an error. */
+int config_load(const char *path, struct config **ret_config, struct err *e) MUST_CHECK;
+struct config *config_free(struct config *c);
+
+/*
+ * For a reload: puts running's values of the settings that cannot change while
+ * mounted into fresh, and logs which of them the file wanted to change.
+ */
+int config_keep_fixed(struct config *fresh, const struct config *running) MUST_CHECK;
+
+/* One row of the table of settings, as documents and new stores show it. */
+struct config_setting {
+	const char *section, *name;
+	const char *value; /* the default, as one writes it */
+	bool reloadable;
+	const char *about; /* one line */
+};
+/* Row i, or NULL behind the last one. */
+const struct config_setting *config_setting(size_t i);
+/* Text for `name = value`: 0, or -EINVAL when the file may not say this. */
+int config_check(const char *section, const char *name, const char *value,
+		 struct err *e) MUST_CHECK;
+
+#endif

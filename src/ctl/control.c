@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The object behind all requests, and the way of one request:
+ *
+ *   any thread:  parse, authorise, claim --.
+ *   pool:        records on disk          <+-> loop: the fleet's servers
+ *   any thread:  request_finish: .error, log, done
+ *
+ * A branch that is being discarded, renamed or started is claimed; a second
+ * change of it fails with EBUSY instead of waiting, because the waiter would
+ * hold a client in an uninterruptible system call.
+ */
+#include "ctl/control.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "ctl/request.h"
+
+#include <string.h>
+#include <sys/un.h>
+
+static void control_freep(struct control **c)
+{
+	*c = control_free(*c);
+}
+
+static void reclaim_later(void *ctx)
+{
+	control_reclaim(ctx);
+}
+
+int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet *f,
+		const struct config *cfg, const char *mountpoint, uid_t mount_owner,
+		struct control **ret_control, struct err *e)
+{
+	CLEAN(control_freep) struct control *c = calloc(1, sizeof(*c));
+	int rc = -ENOMEM;
+
+	if (!c)
+		return err_set(e, rc, "out of memory");
+	(void)pthread_mutex_init(&c->lock, NULL); /* cannot fail with NULL */
+	c->loop = l;
+	c->pool = p;
+	c->registry = r;
+	c->fleet = f;
+	c->cfg = cfg;
+	c->mount_owner = mount_owner;
+	c->privileged = geteuid() == 0;
+	c->mountpoint = strdup(mountpoint);
+	c->superuser = strdup(cfg->superuser);
+	if (c->mountpoint && c->superuser)
+		rc = errors_new(&c->errors);
+	if (rc == 0)
+		rc = loop_timer_new(l, reclaim_later, c, &c->reclaim_timer);
+	if (rc < 0)
+		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
+	/* a daemon that was killed may have left something to free */
+	control_reclaim(c);
+	*ret_control = steal(c);
+	return 0;
+}
+
+void control_configure(struct control *c, const struct config *cfg)
+{
+	LOCK_SCOPE(&c->lock);
+	c->cfg = cfg;
+}
+
+struct control *control_free(struct control *c)
+{
+	int saved = errno;
+
+	if (!c)
+		return NULL;
+	(void)loop_timer_free(c->reclaim_timer); /* returns NULL */
+	(void)errors_free(c->errors);            /* returns NULL */
+	(void)pthread_mutex_destroy(&c->lock);   /* nobody holds it */
+	free(c->mountpoint);
+	free(c->superuser);
+	free(c);
+	errno = saved;
+	return NULL;
+}
+
+void control_note_error(struct control *c, uid_t uid, const struct err *e)
+{
+	errors_note(c->errors, uid, e, time(NULL));
+}
+
+char *control_error_text(struct control *c, uid_t uid)
+{
+	return errors_text(c->errors, uid);
+}
+
+char *control_default_parent(struct control *c)
+{
+	LOCK_SCOPE(&c->lock);
+	return strdup(c->cfg->default_parent);
+}
+
+uid_t control_mount_owner(const struct control *c)
+{
+	return c->mount_owner;
+}
+
+const char *control_superuser(const struct control *c)
+{
+	return c->superuser;
+}
+
+struct registry *control_registry(struct control *c)
+{
+	return c->registry;
+}
+
+struct fleet *control_fleet(struct control *c)
+{
+	return c->fleet;
+}
+
+const char *control_mountpoint(const struct control *c)
+{
+	return c->mountpoint;
+}
+
+struct request *request_new(struct control *c, const struct caller *who,
+			    struct branch *b, control_done done, void *ctx)
+{
+	struct request *rq = calloc(1, sizeof(*rq));
+
+	if (!rq) {
+		done(ctx, -ENOMEM, NULL);
+		return NULL;
+	}
+	rq->c = c;
+	rq->who = *who;
+	rq->done = done;
+	rq->ctx = ctx;
+	rq->b = b ? branch_get(b) : NULL;
+	return rq;
+}
+
+/* Trouble of the store or of a server is the operator's; a refusal is not. */
+static void log_failure(const struct request *rq, int rc)
+{
+	const struct err *e = &rq->err;
+
+	if (rc == -EIO || rc == -ENOSPC || rc == -ENOMEM || rc == -EROFS)
+		log_error("request of uid %u failed: %s", rq->who.uid, err_text(e));
+	else
+		log_info("request of uid %u refused: %s", rq->who.uid, err_text(e));
+}
+
+static void unclaim_locked(struct request *rq)
+{
+	for (struct claim **at = &rq->c->claims; rq->claimed; at = &(*at)->next) {
+		if (*at == &rq->claim) {
+			*at = rq->claim.next;
+			rq->claimed = false;
+			return;
+		}
+	}
+}
+
+static void request_unclaim(struct request *rq)
+{
+	LOCK_SCOPE(&rq->c->lock);
+	unclaim_locked(rq);
+}
+
+void request_finish(struct request *rq, int rc)
+{
+	request_unclaim(rq);
+	if (rc < 0) {
+		if (!rq->err.msg)
+			(void)err_set(&rq->err, rc, "%s", strerrordesc_np(-rc));
+		control_note_error(rq->c, rq->who.uid, &rq->err);
+		log_failure(rq, rc);
+	}
+	rq->done(rq->ctx, rc, rc < 0 ? NULL : rq->b);
+	(void)branch_put(rq->b); /* returns NULL */
+	err_fini(&rq->err);
+	free(rq->name);
+	free(rq->parent);
+	free(rq);
+}
+
+void request_to_pool(struct request *rq, void (*fn)(void *rq))
+{
+	int rc = pool_post(rq->c->pool, fn, rq);
+
+	if (rc < 0)
+		request_finish(rq, rc);
+}
+
+int request_claim(struct request *rq)
+{
+	struct control *c = rq->c;
+	uint32_t no = branch_no(rq->b);
+	struct branch_info info;
+
+	branch_info(rq->b, &info);
+	LOCK_SCOPE(&c->lock);
+	for (const struct claim *other = c->claims; other; other = other->next) {
+		if (other->no != no)
+			continue;
+		(void)err_set(&rq->err, -EBUSY,
+			      "branch '%s' is being changed by another request",
+			      info.name);
+		return err_hint(&rq->err, "try again when that one is done");
+	}
+	rq->claim.no = no;
+	rq->claim.next = c->claims;
+	c->claims = &rq->claim;
+	rq->claimed = true;
+	return 0;
+}
+
+void request_want_unclaim(struct request *rq, enum pm_want want, fleet_done done)
+{
+	struct control *c = rq->c;
+	struct branch *b = rq->b;
+
+	/* the answer may come, and free rq, before fleet_want returns */
+	LOCK_SCOPE(&c->lock);
+	unclaim_locked(rq);
+	fleet_want(c->fleet, b, want, done, rq);
+}
+
+int request_authorise(struct request *rq, enum policy_verb verb, struct branch *b,
+		      struct branch_info *ret_info)
+{
+	branch_info(b, ret_info);
+	if (ret_info->discarded)
+		return err_set(&rq->err, -ENOENT, "branch '%s' was discarded",
+			       ret_info->name);
+	return policy_authorise(&rq->who, rq->c->mount_owner, verb, ret_info, &rq->err);
+}
+
+int control_check_name(const struct control *c, const char *name, struct err *e)
+{
+	const size_t socket_max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+	size_t need =
+		strlen(c->mountpoint) + 1 + strlen(name) + strlen("/.s.PGSQL.5432");
+	int rc = text_check_name(name);
+
+	if (rc == -ENAMETOOLONG) {
+		(void)err_set(e, rc, "the name '%s' is too long", name);
+		(void)err_hint(e, "a branch's name has at most %d bytes", NAME_LEN_MAX);
+		return rc;
+	}
+	if (rc < 0) {
+		(void)err_set(e, rc, "'%s' is no name for a branch", name);
+		(void)err_hint(e,
+			       "a name is a letter or digit, then letters, digits, "
+			       "'_', '-' or '.', at most %d bytes",
+			       NAME_LEN_MAX);
+		return rc;
+	}
+	if (strcmp(name, "README") == 0)
+		return err_set(e, -EEXIST, "README is a file of this tree");
+	if (need > socket_max) {
+		(void)err_set(
+			e, -ENAMETOOLONG,
+			"the socket of '%s' would have a path of %zu bytes, and the "
+			"system allows %zu",
+			name, need, socket_max);
+		(void)err_hint(e,
+			       "use a name that is shorter by %zu, or mount at a "
+			       "shorter path",
+			       need - socket_max);
+		return -ENAMETOOLONG;
+	}
+	return 0;
+}
+
+static void reclaim_job(void *ctx)
+{
+	struct control *c = ctx;
+	bool again = true;
+
+	while (again) {
+		int rc = registry_reclaim(c->registry);
+
+		if (rc < 0)
+			log_warn("cannot free the space of discarded branches: %s; "
+				 "trying again after the next rmdir",
+				 strerrordesc_np(-rc));
+		LOCK_SCOPE(&c->lock);
+		again = c->reclaim_again;
+		c->reclaim_again = false;
+		c->reclaiming = again;
+	}
+}
+
+/* One job at a time: the rest of the pool stays free for requests. */
+void control_reclaim(struct control *c)
+{
+	LOCK_SCOPE(&c->lock);
+	if (c->reclaiming) {
+		c->reclaim_again = true;
+		return;
+	}
+	/* without memory for a job the next rmdir does it */
+	c->reclaiming = pool_post(c->pool, reclaim_job, c) == 0;
+}

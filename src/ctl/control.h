@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * control.h - every request that changes something passes here: authorise, then
+ * run, then remember why it failed.  The mount's files and directories are
+ * one front of it, the command line another.
+ *
+ * Requests may come from any thread and never block it: work that waits goes to
+ * the pool or the loop, and `done` is called exactly once, on any thread, maybe
+ * before the request function returns.  A failure is kept as the sentence that
+ * .error shows to the caller's uid.
+ */
+#ifndef CTL_CONTROL_H
+#define CTL_CONTROL_H
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "ctl/config.h"
+#include "pg/fleet.h"
+#include "store/registry.h"
+
+struct control;
+
+struct caller {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+};
+
+/* b: the branch it was about, borrowed for the call; NULL on failure. */
+typedef void (*control_done)(void *ctx, int rc, struct branch *b);
+
+int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet *f,
+		const struct config *cfg, const char *mountpoint, uid_t mount_owner,
+		struct control **ret_control, struct err *e) MUST_CHECK;
+/* cfg is borrowed until the next configure. */
+void control_configure(struct control *c, const struct config *cfg);
+struct control *control_free(struct control *c);
+
+/* spec: NAME, NAME@PARENT (later :CHECKPOINT or :TIME). */
+void control_create(struct control *c, const struct caller *who, const char *spec,
+		    mode_t mode, control_done done, void *ctx);
+void control_discard(struct control *c, const struct caller *who, const char *name,
+		     control_done done, void *ctx);
+void control_rename(struct control *c, const struct caller *who, const char *from,
+		    const char *to, control_done done, void *ctx);
+/* word: "running" or "stopped". */
+void control_set_state(struct control *c, const struct caller *who, struct branch *b,
+		       const char *word, control_done done, void *ctx);
+/* chmod, chown, chgrp of the branch directory; mode (mode_t)-1: keep. */
+void control_set_access(struct control *c, const struct caller *who, struct branch *b,
+			mode_t mode, uid_t owner, gid_t group, control_done done,
+			void *ctx);
+/* May this caller take the branch away?  0 or -EPERM/-EACCES, noted for .error. */
+int control_may_discard(struct control *c, const struct caller *who,
+			struct branch *b) MUST_CHECK;
+
+/* Remembers a failed request of uid for .error; takes what e says. */
+void control_note_error(struct control *c, uid_t uid, const struct err *e);
+/* What .error shows this uid: heap string, "" when nothing failed. */
+char *control_error_text(struct control *c, uid_t uid);
+
+/* The uid that mounted it. */
+uid_t control_mount_owner(const struct control *c);
+/* The superuser role of the cluster; fixed for the life of the mount. */
+const char *control_superuser(const struct control *c);
+/* What mkdir NAME branches from: heap string, NULL when out of memory. */
+char *control_default_parent(struct control *c);
+struct registry *control_registry(struct control *c);
+struct fleet *control_fleet(struct control *c);
+const char *control_mountpoint(const struct control *c);
+
+#endif

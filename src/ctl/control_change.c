@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The verbs that change a branch: discard, rename, start and stop, owner and mode.
+ *
+ *   discard:  claim, loop: server gone, pool: record gone, answer, then the space
+ *   state:    claim, pool: the flag, loop: the server (the claim ends before it)
+ *   chown:    claim, pool: stop flag, loop: server stopped, pool: owner, flag back
+ */
+#include "base/log.h"
+#include "base/text.h"
+#include "ctl/request.h"
+
+#include <string.h>
+
+/* Handles that clients had open on a discarded branch are let go late. */
+#define RECLAIM_AGAIN_MS 10000
+
+static int check_protected(const struct branch_info *info, struct err *e)
+{
+	if (!info->is_protected)
+		return 0;
+	(void)err_set(e, -EPERM, "branch '%s' is protected", info->name);
+	(void)err_hint(e, strcmp(info->name, MAIN_BRANCH) == 0
+				  ? "the base branch stays as long as the store"
+				  : "a protected branch cannot be discarded");
+	return -EPERM;
+}
+
+/* What the fleet says about a stop or start, for .error. */
+static void take_fleet_error(struct request *rq, int rc, const struct err *e,
+			     const char *what)
+{
+	struct branch_info info;
+
+	branch_info(rq->b, &info);
+	(void)err_set(&rq->err, rc, "branch '%s' %s: %s", info.name, what,
+		      e && e->msg ? e->msg : strerrordesc_np(-rc));
+	if (e && e->hint)
+		(void)err_hint(&rq->err, "%s", e->hint);
+}
+
+static void discard_job(void *ctx)
+{
+	struct request *rq = ctx;
+	struct control *c = rq->c;
+	CLEAN(branch_putp) struct branch *b = branch_get(rq->b);
+	struct branch_info info;
+	int rc;
+
+	branch_info(b, &info);
+	rc = registry_discard(c->registry, b, &rq->err);
+	if (rc == 0)
+		log_info("branch %s: discarded by uid %u", info.name, rq->who.uid);
+	request_finish(rq, rc);
+	if (rc < 0)
+		return;
+	rc = branch_run_clear(b);
+	if (rc < 0)
+		log_warn("branch %s: cannot empty its run directory: %s; the next "
+			 "mount does",
+			 info.name, strerrordesc_np(-rc));
+	(void)branch_put(steal(b)); /* a reference would keep the space */
+	control_reclaim(c);
+}
+
+static void discard_server_gone(void *ctx, int rc, const struct err *e)
+{
+	struct request *rq = ctx;
+
+	if (rc < 0) {
+		take_fleet_error(rq, rc, e, "cannot be discarded");
+		request_finish(rq, rc);
+		return;
+	}
+	loop_timer_arm(rq->c->reclaim_timer, RECLAIM_AGAIN_MS);
+	request_to_pool(rq, discard_job);
+}
+
+/* A request about the branch of this name, or NULL after failing it. */
+static struct request *request_by_name(struct control *c, const struct caller *who,
+				       const char *name, control_done done, void *ctx)
+{
+	CLEAN(branch_putp) struct branch *b = registry_find(c->registry, name);
+	struct request *rq = request_new(c, who, b, done, ctx);
+
+	if (rq && !b) {
+		request_finish(rq, err_set(&rq->err, -ENOENT,
+					   "there is no branch named '%s'", name));
+		return NULL;
+	}
+	return rq;
+}
+
+void control_discard(struct control *c, const struct caller *who, const char *name,
+		     control_done done, void *ctx)
+{
+	struct request *rq = request_by_name(c, who, name, done, ctx);
+	struct branch_info info;
+	int rc;
+
+	if (!rq)
+		return;
+	rc = request_authorise(rq, POLICY_DISCARD, rq->b, &info);
+	if (rc == 0)
+		rc = check_protected(&info, &rq->err);
+	if (rc == 0)
+		rc = request_claim(rq);
+	if (rc < 0) {
+		request_finish(rq, rc);
+		return;
+	}
+	fleet_want(c->fleet, rq->b, PM_WANT_GONE, discard_server_gone, rq);
+}
+
+int control_may_discard(struct control *c, const struct caller *who, struct branch *b)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	struct branch_info info;
+	int rc;
+
+	branch_info(b, &info);
+	rc = policy_authorise(who, c->mount_owner, POLICY_DISCARD, &info, &e);
+	if (rc == 0)
+		rc = check_protected(&info, &e);
+	if (rc < 0)
+		control_note_error(c, who->uid, &e);
+	return rc;
+}
+
+static void rename_job(void *ctx)
+{
+	struct request *rq = ctx;
+	struct branch_info info;
+	int rc;
+
+	branch_info(rq->b, &info);
+	rc = registry_rename(rq->c->registry, rq->b, rq->name, &rq->err);
+	if (rc == 0)
+		log_info("branch %s: renamed to %s by uid %u", info.name, rq->name,
+			 rq->who.uid);
+	request_finish(rq, rc);
+}
+
+void control_rename(struct control *c, const struct caller *who, const char *from,
+		    const char *to, control_done done, void *ctx)
+{
+	struct request *rq = request_by_name(c, who, from, done, ctx);
+	struct branch_info info;
+	int rc;
+
+	if (!rq)
+		return;
+	rc = request_authorise(rq, POLICY_RENAME, rq->b, &info);
+	if (rc == 0 && strcmp(info.name, MAIN_BRANCH) == 0)
+		rc = err_set(&rq->err, -EPERM, "the base branch cannot be renamed");
+	if (rc == 0)
+		rc = control_check_name(c, to, &rq->err);
+	if (rc == 0 && !(rq->name = strdup(to)))
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = request_claim(rq);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		request_to_pool(rq, rename_job);
+}
+
+static void state_reached(void *ctx, int rc, const struct err *e)
+{
+	struct request *rq = ctx;
+
+	if (rc < 0)
+		take_fleet_error(rq, rc, e,
+				 rq->want == PM_WANT_RUNNING ? "did not start"
+							     : "did not stop");
+	request_finish(rq, rc);
+}
+
+static void state_job(void *ctx)
+{
+	struct request *rq = ctx;
+	bool stop = rq->want == PM_WANT_STOPPED;
+	int rc = branch_set_flag(rq->b, BRANCH_STOPPED_BY_HAND, stop, &rq->err);
+
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		request_want_unclaim(rq, rq->want, state_reached);
+}
+
+void control_set_state(struct control *c, const struct caller *who, struct branch *b,
+		       const char *word, control_done done, void *ctx)
+{
+	struct request *rq = request_new(c, who, b, done, ctx);
+	struct branch_info info;
+	int rc;
+
+	if (!rq)
+		return;
+	rc = request_authorise(rq, POLICY_STATE, b, &info);
+	if (rc == 0 && strcmp(word, "running") == 0) {
+		rq->want = PM_WANT_RUNNING;
+	} else if (rc == 0 && strcmp(word, "stopped") == 0) {
+		rq->want = PM_WANT_STOPPED;
+	} else if (rc == 0) {
+		(void)err_set(&rq->err, -EINVAL, "'%s' is no state to ask for", word);
+		rc = err_hint(&rq->err, "write running or stopped");
+	}
+	if (rc == 0)
+		rc = request_claim(rq);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		request_to_pool(rq, state_job);
+}
+
+static void access_job(void *ctx)
+{
+	struct request *rq = ctx;
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	struct branch_info info;
+	int rc = 0;
+
+	branch_info(rq->b, &info);
+	if (rq->mode == (mode_t)-1)
+		rq->mode = info.mode;
+	if (!rq->err.code)
+		rc = branch_set_access(rq->b, rq->mode, rq->owner, rq->group, &rq->err);
+	else
+		rc = rq->err.code; /* the server did not stop */
+	if (rq->stopped_for_it &&
+	    branch_set_flag(rq->b, BRANCH_STOPPED_BY_HAND, false, &e) < 0)
+		log_warn("branch %s: cannot take the stop back: %s; it stays stopped "
+			 "until somebody writes running to its state",
+			 info.name, err_text(&e));
+	request_finish(rq, rc);
+}
+
+static void access_server_stopped(void *ctx, int rc, const struct err *e)
+{
+	struct request *rq = ctx;
+
+	if (rc < 0)
+		take_fleet_error(rq, rc, e, "did not stop");
+	request_to_pool(rq, access_job);
+}
+
+/*
+ * A server that runs on would lose its files to the new owner, and one that a
+ * client wakes meanwhile would run as the old one: stop it and keep it stopped.
+ */
+static void chown_job(void *ctx)
+{
+	struct request *rq = ctx;
+	struct branch_info info;
+	int rc = 0;
+
+	branch_info(rq->b, &info);
+	if (!info.stopped_by_hand) {
+		rc = branch_set_flag(rq->b, BRANCH_STOPPED_BY_HAND, true, &rq->err);
+		rq->stopped_for_it = rc == 0;
+	}
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		fleet_want(rq->c->fleet, rq->b, PM_WANT_STOPPED, access_server_stopped,
+			   rq);
+}
+
+void control_set_access(struct control *c, const struct caller *who, struct branch *b,
+			mode_t mode, uid_t owner, gid_t group, control_done done,
+			void *ctx)
+{
+	struct request *rq = request_new(c, who, b, done, ctx);
+	struct branch_info info;
+	bool new_owner;
+	int rc;
+
+	if (!rq)
+		return;
+	branch_info(b, &info);
+	new_owner = owner != (uid_t)-1 && owner != info.owner;
+	rq->mode = mode == (mode_t)-1 ? mode : mode & 0777;
+	rq->owner = owner;
+	rq->group = group;
+	rc = request_authorise(rq, new_owner ? POLICY_CHOWN : POLICY_CHMOD, b, &info);
+	if (rc == 0 && new_owner)
+		rc = request_claim(rq);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		request_to_pool(rq, new_owner ? chown_job : access_job);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mkdir NAME[@PARENT]: the name is read on the caller's thread, all that may
+ * block happens on the pool.
+ *
+ * The order of the promise "holds every transaction that was acknowledged before
+ * mkdir was called": first the parent's server makes its asynchronous commits
+ * durable, then the freeze.  The parent is not claimed: branches of it may be
+ * made side by side, and the registry puts them in order.
+ */
+#include "base/log.h"
+#include "base/text.h"
+#include "ctl/request.h"
+
+#include <string.h>
+
+/* Splits NAME[@PARENT[:X]] into rq->name and rq->parent. */
+static int parse_spec(struct request *rq, const char *spec)
+{
+	const char *at = strchr(spec, '@');
+	const char *colon = at ? strchr(at, ':') : NULL;
+	int rc;
+
+	if (colon) {
+		(void)err_set(
+			&rq->err, -EINVAL,
+			"'%s' asks for a checkpoint or a time, which are not built yet",
+			colon + 1);
+		return err_hint(&rq->err, "mkdir %.*s branches from the present state",
+				(int)(colon - spec), spec);
+	}
+	rq->name = at ? strndup(spec, (size_t)(at - spec)) : strdup(spec);
+	rq->parent = at ? strdup(at + 1) : control_default_parent(rq->c);
+	if (!rq->name || !rq->parent)
+		return -ENOMEM;
+	rc = control_check_name(rq->c, rq->name, &rq->err);
+	if (rc < 0)
+		return rc;
+	if (text_check_name(rq->parent) < 0) {
+		(void)err_set(&rq->err, -EINVAL, "'%s' is no name of a parent branch",
+			      rq->parent);
+		return err_hint(&rq->err,
+				"the form is mkdir NAME or mkdir NAME@PARENT");
+	}
+	return 0;
+}
+
+static int check_reserve(struct request *rq)
+{
+	struct control *c = rq->c;
+	uint64_t reserve, available;
+	struct statvfs st;
+	int rc = registry_statvfs(c->registry, &st);
+
+	if (rc < 0)
+		return err_set(&rq->err, rc, "cannot ask the store's free space: %s",
+			       strerrordesc_np(-rc));
+	{
+		LOCK_SCOPE(&c->lock);
+		reserve = c->cfg->reserve_bytes;
+	}
+	if (__builtin_mul_overflow((uint64_t)st.f_bavail, (uint64_t)st.f_frsize,
+				   &available) ||
+	    available >= reserve)
+		return 0;
+	(void)err_set(&rq->err, -ENOSPC,
+		      "the store has %llu MiB of free space, less than its reserve of "
+		      "%llu MiB",
+		      (unsigned long long)(available >> 20),
+		      (unsigned long long)(reserve >> 20));
+	return err_hint(&rq->err,
+			"discard branches with rmdir, or lower reserve in [branch] "
+			"of the configuration");
+}
+
+/* Makes rq->b of parent. */
+static int create_branch(struct request *rq, struct branch *parent)
+{
+	struct branch_spec spec = {
+		.name = rq->name,
+		.parent = parent,
+		.owner = rq->who.uid,
+		.group = rq->who.gid,
+		.mode = rq->mode,
+	};
+	struct branch_info info;
+	int rc = request_authorise(rq, POLICY_CREATE, parent, &info);
+
+	if (rc < 0)
+		return rc;
+	rc = check_reserve(rq);
+	if (rc < 0)
+		return rc;
+	rc = fleet_sync_commit(rq->c->fleet, parent, &rq->err);
+	if (rc < 0) {
+		rq->err.code = -EBUSY;
+		(void)err_wrap(&rq->err, -EBUSY,
+			       "the server of '%s' did not confirm its last commits",
+			       info.name);
+		return err_hint(&rq->err, "try again, or look at %s/%s/log",
+				rq->c->mountpoint, info.name);
+	}
+	rc = registry_create(rq->c->registry, &spec, &rq->b, &rq->err);
+	if (rc == 0)
+		log_info("branch %s: made from %s by uid %u", rq->name, info.name,
+			 rq->who.uid);
+	return rc;
+}
+
+static void create_job(void *ctx)
+{
+	struct request *rq = ctx;
+	struct registry *r = rq->c->registry;
+	CLEAN(branch_putp) struct branch *parent = registry_find(r, rq->parent);
+	CLEAN(branch_putp) struct branch *same = registry_find(r, rq->name);
+	int rc;
+
+	if (same) {
+		/* the registry would say so too, but only behind the parent's commit */
+		rc = err_set(&rq->err, -EEXIST, "there is a branch named '%s' already",
+			     rq->name);
+	} else if (!parent) {
+		(void)err_set(&rq->err, -ENOENT,
+			      "there is no branch named '%s' to branch from",
+			      rq->parent);
+		rc = err_hint(&rq->err, "ls %s shows the branches", rq->c->mountpoint);
+	} else {
+		rc = create_branch(rq, parent);
+	}
+	request_finish(rq, rc);
+}
+
+void control_create(struct control *c, const struct caller *who, const char *spec,
+		    mode_t mode, control_done done, void *ctx)
+{
+	struct request *rq = request_new(c, who, NULL, done, ctx);
+	int rc;
+
+	if (!rq)
+		return;
+	/* others come in when the owner says so by chmod, never by a loose umask */
+	rq->mode = mode & 0700;
+	rc = parse_spec(rq, spec);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		request_to_pool(rq, create_job);
+}

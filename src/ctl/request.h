@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * request.h - what the verbs of control.h share: the control object and one
+ * request on its way through pool and loop.  Private to ctl/control*.c.
+ *
+ * A request belongs to one thread at a time; whoever posts it on lets go of it.
+ * request_finish is its only end: it remembers a failure, calls done and frees.
+ */
+#ifndef CTL_REQUEST_H
+#define CTL_REQUEST_H
+
+#include "ctl/control.h"
+#include "ctl/errors.h"
+#include "ctl/policy.h"
+
+/* CLEAN(branch_putp): gives a local reference back. */
+static inline void branch_putp(struct branch **b)
+{
+	*b = branch_put(*b);
+}
+
+struct claim {
+	struct claim *next;
+	uint32_t no;
+};
+
+struct control {
+	struct loop *loop;
+	struct pool *pool;
+	struct registry *registry;
+	struct fleet *fleet;
+	struct errors *errors;
+	char *mountpoint;
+	char *superuser;
+	uid_t mount_owner;
+	bool privileged;
+	pthread_mutex_t lock;
+	const struct config *cfg; /* lock: lock */
+	struct claim *claims;     /* lock: lock; branches that are being changed */
+	bool reclaiming;          /* lock: lock */
+	bool reclaim_again;       /* lock: lock */
+	struct loop_timer *reclaim_timer;
+};
+
+struct request {
+	struct control *c;
+	struct caller who;
+	control_done done;
+	void *ctx;
+	struct branch *b; /* a reference, or NULL */
+	struct claim claim;
+	bool claimed;
+	struct err err;
+
+	char *name;   /* create: the new branch; rename: the new name */
+	char *parent; /* create: its name */
+	mode_t mode;
+	uid_t owner;
+	gid_t group;
+	enum pm_want want;   /* set_state */
+	bool stopped_for_it; /* set_access: the stop flag is ours to take back */
+};
+
+/*
+ * A new request, with a reference to b (may be NULL).  NULL when out of memory;
+ * done was called then.
+ */
+struct request *request_new(struct control *c, const struct caller *who,
+			    struct branch *b, control_done done, void *ctx) MUST_CHECK;
+/* rc < 0: rq->err says why (its absence means strerror). */
+void request_finish(struct request *rq, int rc);
+/* Goes on in fn on a pool thread. */
+void request_to_pool(struct request *rq, void (*fn)(void *rq));
+/*
+ * Marks the branch as being changed by this request until it finishes or lets
+ * go; -EBUSY, with the sentence, if another one changes it.
+ */
+int request_claim(struct request *rq) MUST_CHECK;
+/* Asks the fleet; the claim is given up only behind the question, so that two
+ * requests reach the fleet in the order of their claims. */
+void request_want_unclaim(struct request *rq, enum pm_want want, fleet_done done);
+
+/* 0, or the sentence in rq->err: -ENOENT when b was discarded, else policy's. */
+int request_authorise(struct request *rq, enum policy_verb verb, struct branch *b,
+		      struct branch_info *ret_info) MUST_CHECK;
+/* Is name fit for a branch of this mount? */
+int control_check_name(const struct control *c, const char *name,
+		       struct err *e) MUST_CHECK;
+/* Frees what discarded branches held, soon and on the pool. */
+void control_reclaim(struct control *c);
+
+#endif

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Every text is made from what is in memory at the moment of the read.  The two
+ * forms of a branch's status come from one list of fields, so that they cannot
+ * differ.
+ */
+#include "ctl/status.h"
+
+#include "ctl/tree.h"
+
+#include <pwd.h>
+#include <string.h>
+
+struct status_view {
+	struct branch_info info;
+	struct pm_status pm;
+	uint64_t bytes;
+};
+
+/* One field in both forms; text NULL: there is none ("-", null). */
+struct status_out {
+	struct str *out;
+	bool json;
+	bool first;
+};
+
+static void field_key(struct status_out *so, const char *key)
+{
+	if (so->json)
+		str_printf(so->out, "%s  \"%s\": ", so->first ? "{\n" : ",\n", key);
+	else
+		str_printf(so->out, "%s ", key);
+	so->first = false;
+}
+
+static void field_text(struct status_out *so, const char *key, const char *text)
+{
+	field_key(so, key);
+	if (so->json && text) {
+		str_json(so->out, text);
+	} else if (so->json) {
+		str_add(so->out, "null");
+	} else {
+		/* one line a key, whatever a server said */
+		for (const char *p = text ? text : "-"; *p; p++)
+			str_addn(so->out, (unsigned char)*p < 0x20 ? " " : p, 1);
+		str_add(so->out, "\n");
+	}
+}
+
+static void field_number(struct status_out *so, const char *key, uint64_t v)
+{
+	field_key(so, key);
+	str_printf(so->out, "%llu%s", (unsigned long long)v, so->json ? "" : "\n");
+}
+
+static void field_bool(struct status_out *so, const char *key, bool v)
+{
+	field_key(so, key);
+	if (so->json)
+		str_add(so->out, v ? "true" : "false");
+	else
+		str_add(so->out, v ? "1\n" : "0\n");
+}
+
+static void field_time(struct status_out *so, const char *key, time_t t)
+{
+	char buf[21];
+
+	if (t != 0)
+		text_format_time(t, buf);
+	field_text(so, key, t != 0 ? buf : NULL);
+}
+
+static const char *or_null(const char *s)
+{
+	return s[0] != '\0' ? s : NULL;
+}
+
+static void render_fields(const struct status_view *v, bool json, struct str *out)
+{
+	struct status_out so = {out, json, true};
+	const struct branch_info *info = &v->info;
+	const struct pm_status *pm = &v->pm;
+
+	field_text(&so, "name", info->name);
+	field_number(&so, "no", info->no);
+	field_text(&so, "state", pm_state_name(pm->state));
+	if (pm->pid > 0)
+		field_number(&so, "pid", (uint64_t)pm->pid);
+	else
+		field_text(&so, "pid", NULL);
+	field_time(&so, "since", pm->since);
+	field_text(&so, "parent", or_null(info->parent));
+	field_bool(&so, "parent_gone", info->parent_gone);
+	field_number(&so, "owner", info->owner);
+	field_time(&so, "created", info->created);
+	field_time(&so, "last_active", info->last_active);
+	field_number(&so, "depth", info->depth);
+	field_number(&so, "bytes", v->bytes);
+	field_bool(&so, "protected", info->is_protected);
+	field_bool(&so, "prepared", info->prepared);
+	field_bool(&so, "stopped_by_hand", info->stopped_by_hand);
+	field_number(&so, "wakes", pm->wakes);
+	field_text(&so, "reason", or_null(pm->reason));
+	if (json)
+		str_add(out, "\n}\n");
+}
+
+static int render_status(struct control *c, struct branch *b, bool json,
+			 struct str *out)
+{
+	struct status_view v = {.bytes = 0};
+	struct overlay *o;
+	int rc;
+
+	branch_info(b, &v.info);
+	fleet_status(control_fleet(c), b, &v.pm);
+	rc = branch_overlay(b, &o);
+	if (rc == 0)
+		rc = overlay_own_bytes(o, &v.bytes);
+	if (rc < 0)
+		return rc;
+	render_fields(&v, json, out);
+	return 0;
+}
+
+static void render_url(struct control *c, const struct branch_info *info,
+		       struct str *out)
+{
+	str_add(out, "postgresql://");
+	/* str_uri lets '/' stand, which would end the user's part */
+	for (const char *s = control_superuser(c); *s; s++) {
+		const char one[2] = {*s, '\0'};
+
+		if (*s == '/')
+			str_add(out, "%2F");
+		else
+			str_uri(out, one);
+	}
+	str_add(out, "@/postgres?host=");
+	str_uri(out, control_mountpoint(c));
+	str_printf(out, "/%s\n", info->name);
+}
+
+static void render_parent(const struct branch_info *info, struct str *out)
+{
+	if (info->parent[0] != '\0')
+		str_printf(out, "%s%s\n", info->parent,
+			   info->parent_gone ? " (gone)" : "");
+}
+
+static void render_owner(const struct branch_info *info, struct str *out)
+{
+	struct passwd pw, *found = NULL;
+	char buf[4096];
+
+	/* a uid without a name, or a directory service that is away: the uid alone */
+	if (getpwuid_r(info->owner, &pw, buf, sizeof(buf), &found) == 0 && found)
+		str_printf(out, "%u %s\n", info->owner, found->pw_name);
+	else
+		str_printf(out, "%u\n", info->owner);
+}
+
+static int render_branch(struct control *c, enum status_file which, struct branch *b,
+			 struct str *out)
+{
+	struct branch_info info;
+	struct pm_status pm;
+
+	if (which == STATUS_TEXT || which == STATUS_JSON)
+		return render_status(c, b, which == STATUS_JSON, out);
+	branch_info(b, &info);
+	if (which == STATUS_STATE) {
+		fleet_status(control_fleet(c), b, &pm);
+		str_printf(out, "%s\n", pm_state_name(pm.state));
+	} else if (which == STATUS_URL) {
+		render_url(c, &info, out);
+	} else if (which == STATUS_PARENT) {
+		render_parent(&info, out);
+	} else if (which == STATUS_OWNER) {
+		render_owner(&info, out);
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int render_tree(struct control *c, struct str *out)
+{
+	CLEAN(clean_free) struct tree_branch *branches = NULL;
+	struct branch **list;
+	size_t n = 0;
+	int rc = registry_list(control_registry(c), &list);
+
+	if (rc < 0)
+		return rc;
+	while (list[n])
+		n++;
+	branches = calloc(n ? n : 1, sizeof(*branches));
+	for (size_t i = 0; branches && i < n; i++) {
+		struct pm_status pm;
+
+		branch_info(list[i], &branches[i].info);
+		fleet_status(control_fleet(c), list[i], &pm);
+		branches[i].state = pm_state_name(pm.state);
+	}
+	branch_list_free(list);
+	return branches ? tree_draw(control_mountpoint(c), branches, n, out) : -ENOMEM;
+}
+
+static int render_readme(struct control *c, struct str *out)
+{
+	const char *mnt = control_mountpoint(c), *user = control_superuser(c);
+	CLEAN(clean_free) char *parent = control_default_parent(c);
+
+	if (!parent)
+		return -ENOMEM;
+	str_printf(out, "This tree is a Postgres cluster and its branches. A directory "
+			"here is a\n"
+			"branch: a whole, writable copy of the cluster that shares "
+			"with its parent\n"
+			"all that neither changed since. Branches do not see each "
+			"other's changes.\n\n");
+	str_printf(out,
+		   "Use a branch (connecting starts its server, you wait a moment):\n"
+		   "  psql -h %s/NAME -U %s DATABASE\n"
+		   "  cat NAME/url                 the same as a libpq URI\n\n",
+		   mnt, user);
+	str_printf(
+		out,
+		"Change the tree with plain file operations:\n"
+		"  mkdir NAME                   branch of %s as it is now\n"
+		"  mkdir NAME@PARENT            branch of PARENT; the entry appears as "
+		"NAME\n"
+		"  rmdir NAME                   discard it: its sessions end, its data "
+		"is gone;\n"
+		"                               branches made from it live on\n"
+		"  mv OLD NEW                   rename it; connections live on\n"
+		"  echo stopped > NAME/state    stop its server and keep it stopped\n"
+		"  echo running > NAME/state    start it; connecting wakes it again "
+		"from now on\n"
+		"  chmod 750 NAME; chgrp GROUP NAME    share it with a group\n\n",
+		parent);
+	str_printf(out,
+		   "Something failed? The reason, and what to do about it:\n"
+		   "  cat .error                   your last failed request here\n\n"
+		   "Look around; nothing of this starts a server:\n"
+		   "  ls                           the branches\n"
+		   "  cat .tree                    which was made from which\n"
+		   "  cat NAME/status              one \"key value\" a line; "
+		   "status.json for programs\n"
+		   "  cat NAME/state               stopped starting running stopping "
+		   "failed\n"
+		   "  cat NAME/parent NAME/owner   where it comes from, whose it is\n"
+		   "  cat NAME/log                 what its server logged\n"
+		   "  NAME/data                    its data directory\n\n");
+	str_printf(out,
+		   "Names: a letter or digit, then letters, digits, '_', '-', '.'; at "
+		   "most %d bytes.\n"
+		   "A branch that nobody uses is stopped and costs nothing; its data "
+		   "stays.\n"
+		   "%s is the base: protected, never discarded or renamed. See "
+		   "pgbranchfs(1).\n",
+		   NAME_LEN_MAX, MAIN_BRANCH);
+	return 0;
+}
+
+static int render_error(struct control *c, uid_t uid, struct str *out)
+{
+	CLEAN(clean_free) char *text = control_error_text(c, uid);
+
+	if (!text)
+		return -ENOMEM;
+	str_add(out, text);
+	return 0;
+}
+
+int status_render(struct control *c, enum status_file which, struct branch *b,
+		  uid_t caller, struct str *out)
+{
+	int rc;
+
+	if (which == STATUS_README)
+		rc = render_readme(c, out);
+	else if (which == STATUS_TREE)
+		rc = render_tree(c, out);
+	else if (which == STATUS_ERROR)
+		rc = render_error(c, caller, out);
+	else
+		rc = b ? render_branch(c, which, b, out) : -EINVAL;
+	return rc == 0 && out->failed ? -ENOMEM : rc;
+}

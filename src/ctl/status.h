@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * status.h - the texts that the mount shows: made from memory, never by asking or
+ * starting a server.
+ */
+#ifndef CTL_STATUS_H
+#define CTL_STATUS_H
+
+#include "base/text.h"
+#include "ctl/control.h"
+
+enum status_file {
+	STATUS_README, /* of the root */
+	STATUS_TREE,
+	STATUS_ERROR, /* of the calling uid */
+	STATUS_TEXT,  /* from here on, of a branch */
+	STATUS_JSON,
+	STATUS_STATE,
+	STATUS_URL,
+	STATUS_PARENT,
+	STATUS_OWNER,
+};
+
+/* Appends the file's content; b is NULL for those of the root. */
+int status_render(struct control *c, enum status_file which, struct branch *b,
+		  uid_t caller, struct str *out) MUST_CHECK;
+
+#endif
