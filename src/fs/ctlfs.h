@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctlfs.h - the virtual part of the tree: the root, .run, the branch directories
+ * and the files in them that say or ask something.
+ *
+ * Content is made when a file is opened and stays that of the handle; sizes are
+ * made the same way.  Requests that change a branch go to control and are
+ * answered when it has done them.
+ */
+#ifndef FS_CTLFS_H
+#define FS_CTLFS_H
+
+#include "ctl/status.h"
+#include "fs/fs.h"
+#include "fs/inode.h"
+
+#define CTL_SOCKET_NAME ".s.PGSQL.5432"
+#define CTL_DATA_NAME "data"
+#define CTL_RUN_NAME ".run"
+
+/* A virtual file.  Two tables, for the root and for a branch directory. */
+struct ctl_file {
+	uint64_t fid;
+	const char *name;
+	mode_t mode;
+	enum status_file what; /* unless it is the log */
+};
+
+/* Row i in the order of readdir, or NULL behind the last one. */
+const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i);
+const struct ctl_file *ctl_file_named(enum node_kind kind, const char *name);
+
+/* stat of every node that no overlay serves. */
+int ctl_stat(struct fs *fs, const struct node *n, uid_t uid,
+	     struct stat *ret_st) MUST_CHECK;
+/* Where .run/NO/data points: a heap string, NULL when out of memory. */
+char *ctl_data_link(const struct node *n);
+
+/* An open virtual file. */
+struct ctl_handle {
+	char *text; /* owned; NULL for the log */
+	size_t len;
+	int log_fd; /* owned; -1: none */
+};
+
+int ctl_open(fuse_req_t req, const struct node *n, int flags,
+	     struct ctl_handle *ret_h) MUST_CHECK;
+void ctl_close(struct ctl_handle *h);
+void ctl_read(fuse_req_t req, const struct node *n, const struct ctl_handle *h,
+	      char *buf, size_t size, uint64_t off_bytes);
+/* Answers, now or later. */
+void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t size);
+/*
+ * The kernel keeps a regular file's size to itself once it knows it (writeback
+ * mode); this makes it see that a log has grown.
+ */
+void ctl_show_growth(struct fs *fs, const struct node *n, const struct stat *st);
+
+/* ctlfs_dir.c: names in virtual directories.  Each answers, now or later. */
+void ctl_lookup(fuse_req_t req, const struct node *dir, const char *name);
+void ctl_mkdir(fuse_req_t req, const struct node *dir, const char *name);
+void ctl_unlink(fuse_req_t req, const struct node *dir, const char *name);
+void ctl_rmdir(fuse_req_t req, const struct node *dir, const char *name);
+void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
+		const struct node *newdir, const char *newname, unsigned flags);
+/* The answer to what cannot be made in a virtual directory: noted -EPERM. */
+int ctl_refuse_making(fuse_req_t req, const struct node *dir);
+/* Is name one that a run directory shows besides its objects? */
+bool ctl_is_reserved(const struct node *dir, const char *name);
+/* May the caller remove something of the branch's data?  0 or noted -EPERM. */
+int ctl_may_remove(fuse_req_t req, const struct node *dir) MUST_CHECK;
+/* chmod, chown and touch of a branch directory; answers. */
+void ctl_setattr_branch(fuse_req_t req, const struct node *n, const struct stat *attr,
+			int to_set);
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Attributes.  Permissions are the kernel's job (default_permissions); what is
+ * left here is who may own what: data always belongs to the uid that the
+ * branch's server runs under, a branch directory to its owner.
+ */
+#include "fs/ctlfs.h"
+
+#include <string.h>
+
+#define TO_SET_TIMES                                                                   \
+	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME |         \
+	 FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_CTIME)
+#define TO_SET_ACCESS (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
+
+void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	CLEAN(node_put) struct node n = NODE_INIT;
+	int rc = node_get(fs_of(req), ino, &n);
+
+	(void)fi;
+	if (rc < 0)
+		fs_reply_err(req, "getattr", NULL, rc);
+	else
+		fs_reply_attr(req, "getattr", &n);
+}
+
+/* data and run: everything that the kernel has checked already, but for owners. */
+static int setattr_stored(struct fs *fs, const struct node *n, const struct stat *attr,
+			  int to_set)
+{
+	struct node_attr in, out;
+	uid_t uid;
+	gid_t gid;
+	int what = 0;
+
+	memset(&in, 0, sizeof(in));
+	fleet_server_ids(fs->fleet, n->b, &uid, &gid);
+	if ((to_set & FUSE_SET_ATTR_UID && attr->st_uid != uid) ||
+	    (to_set & FUSE_SET_ATTR_GID && attr->st_gid != gid))
+		return -EPERM;
+	if (to_set & FUSE_SET_ATTR_MODE) {
+		if (n->kind == NODE_RUN && n->fid == OVERLAY_ROOT)
+			return -EPERM;
+		what |= SET_MODE;
+		in.mode = attr->st_mode & 07777;
+	}
+	if (to_set & FUSE_SET_ATTR_SIZE) {
+		if (attr->st_size < 0)
+			return -EINVAL;
+		what |= SET_SIZE;
+		in.size_bytes = (uint64_t)attr->st_size;
+	}
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW) {
+		what |= SET_MTIME_NOW;
+	} else if (to_set & FUSE_SET_ATTR_MTIME) {
+		what |= SET_MTIME;
+		in.mtime = attr->st_mtim;
+	}
+	return what ? overlay_setattr(n->o, n->fid, what, &in, &out) : 0;
+}
+
+/* `echo stopped > state` truncates first; times are nobody's business. */
+static int setattr_file(fuse_req_t req, const struct node *n, int to_set)
+{
+	if (to_set & TO_SET_ACCESS)
+		return fs_refuse(req, -EPERM,
+				 "the rights of this file are those of its directory");
+	if (to_set & FUSE_SET_ATTR_SIZE) {
+		if (n->kind != NODE_BRANCH_FILE || n->fid != FID_STATE)
+			return fs_refuse(req, -EPERM, "the file can only be read");
+		node_bump_version();
+	}
+	return 0;
+}
+
+void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+		struct fuse_file_info *fi)
+{
+	CLEAN(node_put) struct node n = NODE_INIT;
+	struct fs *fs = fs_of(req);
+	int rc = node_get(fs, ino, &n);
+
+	(void)fi;
+	if (rc == 0 && n.kind == NODE_BRANCH) {
+		ctl_setattr_branch(req, &n, attr, to_set);
+		return;
+	}
+	if (rc == 0) {
+		if (node_is_stored(&n))
+			rc = setattr_stored(fs, &n, attr, to_set);
+		else if (n.kind == NODE_ROOT_FILE || n.kind == NODE_BRANCH_FILE)
+			rc = setattr_file(req, &n, to_set);
+		else if (to_set & ~TO_SET_TIMES)
+			rc = fs_refuse(req, -EPERM, "this cannot be changed");
+	}
+	if (rc < 0)
+		fs_reply_err(req, "setattr", &n, rc);
+	else
+		fs_reply_attr(req, "setattr", &n);
+}
+
+/* The directories still to walk. */
+struct dir_list {
+	const struct node *in;
+	struct fuse_session *se;
+	uint64_t *fids;
+	size_t count, cap;
+};
+
+static bool forget_attr(void *ctx, const char *name, uint64_t fid, mode_t type,
+			uint64_t cookie)
+{
+	struct dir_list *l = ctx;
+	struct node n = *l->in;
+
+	(void)name;
+	(void)cookie;
+	n.fid = fid;
+	/* a negative offset: attributes only; -ENOENT: the kernel does not know it */
+	(void)fuse_lowlevel_notify_inval_inode(l->se, node_ino(&n), -1, 0);
+	if (!S_ISDIR(type))
+		return true;
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		uint64_t *more = realloc(l->fids, cap * sizeof(*more));
+
+		if (!more)
+			return false;
+		l->fids = more;
+		l->cap = cap;
+	}
+	l->fids[l->count++] = fid;
+	return true;
+}
+
+/*
+ * A branch was given away: the kernel must ask again who owns its data.  It keeps
+ * attributes for long, and there is no list of what it knows, so the tree is
+ * walked.  Takes no lock of the kernel's, so any thread may do it.
+ */
+static void forget_owners(struct fs *fs, struct branch *b)
+{
+	CLEAN(node_put) struct node root = NODE_INIT;
+	struct dir_list l = {&root, fs->se, NULL, 0, 0};
+	int rc = node_make(b, NODE_DATA, OVERLAY_ROOT, &root);
+
+	if (rc == 0)
+		(void)forget_attr(&l, "", OVERLAY_ROOT, S_IFDIR, 0);
+	while (l.count && rc == 0)
+		rc = overlay_readdir(root.o, l.fids[--l.count], 0, forget_attr, &l);
+	free(l.fids);
+}
+
+static void access_set(void *ctx, int rc, struct branch *b)
+{
+	CLEAN(node_put) struct node n = NODE_INIT;
+	struct wait *w = ctx;
+	uid_t uid;
+	gid_t gid;
+
+	(void)b;
+	if (rc >= 0) {
+		fleet_server_ids(w->fs->fleet, w->b, &uid, &gid);
+		if (uid != w->old_uid || gid != w->old_gid)
+			forget_owners(w->fs, w->b);
+		rc = node_make(w->b, NODE_BRANCH, FID_BRANCH, &n);
+	}
+	if (rc < 0)
+		fs_reply_err(w->req, "setattr", NULL, rc);
+	else
+		fs_reply_attr(w->req, "setattr", &n);
+	wait_free(w);
+}
+
+/*
+ * The search bit for others that stat showed of such a branch comes back with
+ * `chmod g+x`; without the read bit it is not taken for what is wanted.
+ */
+static mode_t mode_to_set(struct fs *fs, struct branch *b, mode_t mode)
+{
+	struct branch_info info;
+
+	branch_info(b, &info);
+	mode &= 07777;
+	if (!(mode & S_IROTH) && node_has_service_uid(fs, b, &info))
+		mode &= ~(mode_t)S_IXOTH;
+	return mode;
+}
+
+void ctl_setattr_branch(fuse_req_t req, const struct node *n, const struct stat *attr,
+			int to_set)
+{
+	struct wait *w;
+
+	if (to_set & FUSE_SET_ATTR_MTIME && !(to_set & FUSE_SET_ATTR_MTIME_NOW)) {
+		fs_reply_err(req, "setattr", n,
+			     fs_refuse(req, -EPERM,
+				       "a branch's time is that of its last activity"));
+		return;
+	}
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		branch_touch(n->b);
+	if (!(to_set & TO_SET_ACCESS)) {
+		fs_reply_attr(req, "setattr", n);
+		return;
+	}
+	w = wait_new(req, n->b, NULL, NULL);
+	if (!w)
+		return;
+	fleet_server_ids(w->fs->fleet, w->b, &w->old_uid, &w->old_gid);
+	control_set_access(
+		w->fs->control, &w->who, w->b,
+		to_set & FUSE_SET_ATTR_MODE ? mode_to_set(w->fs, w->b, attr->st_mode)
+					    : (mode_t)-1,
+		to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
+		to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1, access_set, w);
+}
+
+void fs_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+	int rc = registry_statvfs(fs_of(req)->reg, &st);
+
+	(void)ino;
+	if (rc < 0) {
+		fs_reply_err(req, "statfs", NULL, rc);
+		return;
+	}
+	st.f_namemax = 255;
+	(void)fuse_reply_statfs(req, &st);
+}

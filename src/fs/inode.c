@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The layout of a node id, from the high end:
+ *
+ *     0 | fid (37 bits)                    | branch number (26)   objects, directories
+ *     1 | version (29) | virtual fid (8)   | branch number (26)   virtual files
+ *
+ * fid: below 256 virtual, then objects of the data overlay; with bit 36 objects of
+ * the run overlay.  The kernel's FUSE_ROOT_ID (1) is the root, it cannot be
+ * anything else because fid 0 does not exist.
+ *
+ * The version: in writeback mode the kernel takes a regular file's size from us
+ * once, when it first meets the node, and never again.  Virtual files change
+ * behind its back, so their number changes with their size; names are looked
+ * up each time and lead to a node with the right size.  Only the kernel sees
+ * this number: st_ino stays the same.
+ */
+#include "fs/inode.h"
+
+#include "fs/ctlfs.h"
+
+#include <string.h>
+
+#define BRANCH_NO_MASK ((UINT64_C(1) << BRANCH_NO_BITS) - 1)
+#define FID_RUN_BIT (UINT64_C(1) << OVERLAY_FID_BITS)
+#define ID_VERSIONED (UINT64_C(1) << 63)
+#define VERSION_SHIFT (BRANCH_NO_BITS + 8)
+#define VERSION_MASK ((UINT64_C(1) << (63 - VERSION_SHIFT)) - 1)
+
+/* The daemon is the only one who changes data, so the kernel may keep it. */
+#define TIMEOUT_DATA_S 86400.0
+/*
+ * But for the blocks of a file: the kernel asks for them again only after a close,
+ * and servers keep their files open.  This is how old what du says may be; it costs
+ * one request in that time for each file in use.
+ */
+#define TIMEOUT_BLOCKS_S 5.0
+/* Branches are made and renamed by requests that the kernel sees, and by the CLI. */
+#define TIMEOUT_BRANCH_S 1.0
+
+static atomic_uint version_bump;
+
+void node_bump_version(void)
+{
+	atomic_fetch_add(&version_bump, 1);
+}
+
+void node_put(struct node *n)
+{
+	n->b = branch_put(n->b);
+	n->o = NULL;
+}
+
+/* Finishes a node whose kind, fid, no and branch are set. */
+static int node_bind(struct node *n)
+{
+	if (n->kind == NODE_DATA)
+		return branch_overlay(n->b, &n->o);
+	if (n->kind == NODE_RUN)
+		return branch_run_overlay(n->b, &n->o);
+	return 0;
+}
+
+int node_make(struct branch *b, enum node_kind kind, uint64_t fid,
+	      struct node *ret_node)
+{
+	CLEAN(node_put) struct node n = {kind, fid, branch_no(b), branch_get(b), NULL};
+	int rc = node_bind(&n);
+
+	if (rc < 0)
+		return rc;
+	*ret_node = n;
+	n.b = NULL;
+	return 0;
+}
+
+static int root_kind(uint64_t fid, enum node_kind *ret_kind)
+{
+	switch (fid) {
+	case FID_ROOT_README:
+	case FID_ROOT_ERROR:
+	case FID_ROOT_TREE:
+		*ret_kind = NODE_ROOT_FILE;
+		return 0;
+	case FID_ROOT_RUN:
+		*ret_kind = NODE_RUN_TOP;
+		return 0;
+	default:
+		return -ESTALE;
+	}
+}
+
+static int branch_kind(uint64_t fid, enum node_kind *ret_kind)
+{
+	if (fid & FID_RUN_BIT)
+		*ret_kind = NODE_RUN;
+	else if (fid >= OVERLAY_ROOT)
+		*ret_kind = NODE_DATA;
+	else if (fid == FID_BRANCH)
+		*ret_kind = NODE_BRANCH;
+	else if (fid == FID_DATA_LINK)
+		*ret_kind = NODE_DATA_LINK;
+	else if (fid >= FID_STATUS && fid <= FID_LOG)
+		*ret_kind = NODE_BRANCH_FILE;
+	else
+		return -ESTALE;
+	return 0;
+}
+
+int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
+{
+	CLEAN(node_put) struct node n = NODE_INIT;
+	int rc;
+
+	if (ino == FUSE_ROOT_ID) {
+		*ret_node = n;
+		return 0;
+	}
+	n.no = (uint32_t)(ino & BRANCH_NO_MASK);
+	n.fid = ino >> BRANCH_NO_BITS;
+	if (ino & ID_VERSIONED)
+		n.fid &= 0xff;
+	rc = n.no ? branch_kind(n.fid, &n.kind) : root_kind(n.fid, &n.kind);
+	if (rc < 0)
+		return rc;
+	if (n.kind == NODE_RUN)
+		n.fid &= ~FID_RUN_BIT;
+	if (n.no) {
+		n.b = registry_find_no(fs->reg, n.no);
+		if (!n.b)
+			return -ESTALE;
+	}
+	rc = node_bind(&n);
+	if (rc < 0)
+		return rc;
+	*ret_node = n;
+	n.b = NULL;
+	return 0;
+}
+
+uint64_t node_ino(const struct node *n)
+{
+	if (n->kind == NODE_ROOT)
+		return FUSE_ROOT_ID;
+	return (n->fid | (n->kind == NODE_RUN ? FID_RUN_BIT : 0)) << BRANCH_NO_BITS |
+	       n->no;
+}
+
+static bool node_is_versioned(const struct node *n)
+{
+	/* a log only grows, and is followed while it does: ctl_show_growth */
+	return n->kind == NODE_ROOT_FILE ||
+	       (n->kind == NODE_BRANCH_FILE && n->fid != FID_LOG);
+}
+
+fuse_ino_t node_id(const struct node *n, const struct stat *st)
+{
+	uint64_t version;
+
+	if (!node_is_versioned(n))
+		return node_ino(n);
+	version = (uint64_t)st->st_size * UINT64_C(0x9e3779b97f4a7c15) >> 40;
+	if (n->kind == NODE_BRANCH_FILE && n->fid == FID_STATE)
+		version += atomic_load(&version_bump);
+	return ID_VERSIONED | (version & VERSION_MASK) << VERSION_SHIFT | node_ino(n);
+}
+
+bool node_has_service_uid(struct fs *fs, struct branch *b,
+			  const struct branch_info *info)
+{
+	uid_t uid;
+	gid_t gid;
+
+	fleet_server_ids(fs->fleet, b, &uid, &gid);
+	return uid != info->owner;
+}
+
+mode_t node_access_mask(struct fs *fs, struct branch *b, const struct branch_info *info)
+{
+	mode_t mask = 0700;
+
+	if (!node_has_service_uid(fs, b, info))
+		return 0777;
+	if (info->mode & S_IXGRP)
+		mask |= 0070;
+	if (info->mode & S_IXOTH)
+		mask |= 0007;
+	return mask;
+}
+
+/* Who may pass through NAME may connect, see node_access_mask. */
+static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
+{
+	struct branch_info info;
+
+	branch_info(n->b, &info);
+	if (!node_has_service_uid(fs, n->b, &info))
+		return;
+	st->st_mode &= S_IFMT | node_access_mask(fs, n->b, &info);
+	st->st_gid = info.group;
+}
+
+void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,
+		    struct stat *ret_st)
+{
+	struct stat st;
+
+	memset(&st, 0, sizeof(st));
+	st.st_ino = node_ino(n);
+	st.st_mode = a->mode;
+	st.st_nlink = a->nlink;
+	st.st_size = (off_t)a->size_bytes;
+	st.st_blocks = (blkcnt_t)a->blocks;
+	st.st_mtim = a->mtime;
+	st.st_ctim = a->ctime;
+	st.st_atim = a->mtime; /* not kept: it would be a write for each read */
+	fleet_server_ids(fs->fleet, n->b, &st.st_uid, &st.st_gid);
+	if (n->kind == NODE_RUN && n->fid == OVERLAY_ROOT)
+		st.st_mode = S_IFDIR | 0700;
+	if (n->kind == NODE_RUN && S_ISSOCK(st.st_mode))
+		guard_socket(fs, n, &st);
+	*ret_st = st;
+}
+
+int node_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st)
+{
+	struct node_attr a;
+	int rc;
+
+	if (!node_is_stored(n))
+		return ctl_stat(fs, n, uid, ret_st);
+	rc = overlay_getattr(n->o, n->fid, &a);
+	if (rc < 0)
+		return rc;
+	node_fill_stat(fs, n, &a, ret_st);
+	return 0;
+}
+
+/*
+ * Until its first start is prepared, the daemon itself changes a branch's data
+ * (stale pid files and such), so the kernel keeps nothing of it.
+ */
+double node_data_timeout(const struct node *n)
+{
+	struct branch_info info;
+
+	branch_info(n->b, &info);
+	return info.prepared ? TIMEOUT_DATA_S : 0;
+}
+
+double node_entry_timeout(const struct node *n)
+{
+	switch (n->kind) {
+	case NODE_DATA:
+		return n->fid == OVERLAY_ROOT ? TIMEOUT_DATA_S : node_data_timeout(n);
+	case NODE_BRANCH:
+		return TIMEOUT_BRANCH_S;
+	case NODE_RUN_TOP:
+		return TIMEOUT_DATA_S;
+	default:
+		return 0;
+	}
+}
+
+double node_attr_timeout(const struct node *n, const struct stat *st)
+{
+	double timeout;
+
+	switch (n->kind) {
+	case NODE_DATA:
+		timeout = node_data_timeout(n);
+		return S_ISREG(st->st_mode) && timeout > TIMEOUT_BLOCKS_S
+			       ? TIMEOUT_BLOCKS_S
+			       : timeout;
+	case NODE_ROOT:
+	case NODE_RUN_TOP:
+		return TIMEOUT_DATA_S;
+	case NODE_BRANCH:
+		return TIMEOUT_BRANCH_S;
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mountpoint.h - the place in the file tree where the mount sits: taking a mount
+ * off, and the kernel's limits for it.
+ */
+#ifndef FS_MOUNTPOINT_H
+#define FS_MOUNTPOINT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define MOUNT_SUBTYPE "pgbranchfs"
+
+/* Takes off a mount of ours whose daemon is gone.  0 when there is none. */
+int mountpoint_clear(const char *path, struct err *e) MUST_CHECK;
+/*
+ * Takes the mount with device number dev (0: whatever of ours is there) off; lazily if
+ * it is busy, so that nobody finds it by its name any more. *ret_busy: it lives on for
+ * those who are in it.  Workers must be running: the kernel writes out what it holds.
+ */
+int mountpoint_detach(const char *path, dev_t dev, bool *ret_busy) MUST_CHECK;
+/*
+ * Lifts the kernel's limits for FUSE; what cannot be had is logged.  Asks the mount,
+ * so workers must be running.  *ret_dev: its device number, 0 if it did not answer.
+ */
+void mountpoint_tune(const char *path, dev_t *ret_dev);
+
+#endif
