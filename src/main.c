@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A child that runs under another uid starts as this program again; that comes
+ * before anything that looks at the arguments.
+ */
+#include "base/proc.h"
+#include "cli/cli.h"
+
+int main(int argc, char **argv)
+{
+	int rc = proc_exec_main(argc, argv);
+
+	return rc >= 0 ? rc : cli_main(argc, argv);
+}
