@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The code that this thread set last: what err_hint returns without an err. */
+static _Thread_local int last_code;
+
 PRINTF_LIKE(1, 0)
 static char *err_format(const char *fmt, va_list ap)
 {
@@ -27,6 +30,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	char *msg;
 	va_list ap;
 
+	last_code = code;
 	if (!e)
 		return code;
 	va_start(ap, fmt);
@@ -44,7 +48,7 @@ int err_hint(struct err *e, const char *fmt, ...)
 	va_list ap;
 
 	if (!e)
-		return 0;
+		return last_code;
 	va_start(ap, fmt);
 	hint = err_format(fmt, ap);
 	va_end(ap);
@@ -58,6 +62,7 @@ int err_wrap(struct err *e, int code, const char *fmt, ...)
 	char *context, *msg;
 	va_list ap;
 
+	last_code = code;
 	if (!e)
 		return code;
 	va_start(ap, fmt);

@@ -25,7 +25,8 @@ struct err {
 
 /* Sets the sentence, replacing what was there.  Returns code (a -errno). */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* Adds "what to do" to the error that is set.  Returns e->code (0 if NULL). */
+/* Adds "what to do" to the error that is set.  Returns its code, also if e is NULL:
+ * then the one that this thread set last. */
 int err_hint(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Puts "context: " in front of the sentence.  Returns e->code (code if NULL). */
 int err_wrap(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -137,6 +137,7 @@ static int save_meta(struct branch *b, struct branch_meta *m, struct err *e)
 			       b->name, strerror(-rc));
 	LOCK_SCOPE(&b->lock);
 	b->meta = *m;
+	b->unsaved = false;
 	return 0;
 }
 
@@ -164,7 +165,8 @@ int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 
 	LOCK_SCOPE(&b->reg->change);
 	m = b->meta;
-	m.mode = mode & 07777;
+	if (mode != (mode_t)-1)
+		m.mode = mode & 07777;
 	if (owner != (uid_t)-1)
 		m.owner = owner;
 	if (group != (gid_t)-1)

@@ -75,13 +75,14 @@ void overlay_freeze(struct overlay *o, struct layer *new_top)
 	o->top = new_top;
 }
 
-void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
-		   void *ctx)
+void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx), void *ctx)
 {
-	free(o->watch_name);
-	o->watch_name = strdup(name); /* NULL: then nothing is watched */
+	LOCK_SCOPE(&o->files);
+	if (o->watch_name)
+		return; /* the same again */
 	o->watch_fn = fn;
 	o->watch_ctx = ctx;
+	o->watch_name = strdup(name); /* NULL: then nothing is watched */
 }
 
 unsigned overlay_depth(const struct overlay *o)

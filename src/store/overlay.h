@@ -94,7 +94,8 @@ int overlay_write_file(struct overlay *o, const char *path, const void *buf, siz
 
 /*
  * Calls fn after every write to the file named `name` in the root directory, on
- * the writer's thread, with no lock held.  Set before others use the overlay.
+ * the writer's thread, with no lock held.  One watch for the overlay's life:
+ * files opened before it are not watched, a second call changes nothing.
  */
 void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
 		   void *ctx);

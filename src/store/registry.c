@@ -261,6 +261,23 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 
 /* --- renaming and discarding --- */
 
+/*
+ * Children remember their parent's name for the time when it is gone.  In memory
+ * only: their records follow when they are written next, or at the end.
+ */
+static void name_in_children(struct registry *r, struct branch *parent)
+{
+	struct branch *b, *next;
+
+	HASH_ITER(hh_no, r->by_no, b, next) {
+		if (b->meta.parent_no != parent->no)
+			continue;
+		LOCK_SCOPE(&b->lock);
+		(void)snprintf(b->meta.parent, sizeof(b->meta.parent), "%s", parent->name);
+		b->unsaved = true;
+	}
+}
+
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
@@ -285,6 +302,7 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 	WRITE_SCOPE(&r->table);
 	HASH_DELETE(hh_name, r->by_name, b);
 	(void)snprintf(b->name, sizeof(b->name), "%s", newname);
+	name_in_children(r, b);
 	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
 	if (!b->hh_name.tbl)
 		log_error("branch %s: out of memory; it is back at the next mount",

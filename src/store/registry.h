@@ -109,7 +109,7 @@ enum branch_flag {
 /* Durable when it returns 0.  Setting what is set already costs nothing. */
 int branch_set_flag(struct branch *b, enum branch_flag flag, bool on,
 		    struct err *e) MUST_CHECK;
-/* Changes the directory's permission bits, or owner and group ((uid_t)-1: keep). */
+/* Changes the directory's permission bits, owner and group; -1 keeps one as it is. */
 int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 		      struct err *e) MUST_CHECK;
 /* Notes activity now; written to disk lazily. */

@@ -423,14 +423,15 @@ int registry_open(const char *path, struct registry **ret_reg, struct err *e)
 	return 0;
 }
 
-/* Writes what is only in memory: when branches were last active. */
-static void save_activity(struct registry *r, struct branch *b)
+/* Writes what is only in memory: last activity, and names that followed a rename. */
+static void save_rest(struct registry *r, struct branch *b)
 {
 	struct branch_meta m = b->meta;
 
 	m.last_active = atomic_load(&b->last_active);
-	if (m.last_active != b->meta.last_active && registry_save(r, b->name, &m) < 0)
-		log_warn("branch %s: cannot save its last activity; going on", b->name);
+	if ((b->unsaved || m.last_active != b->meta.last_active) &&
+	    registry_save(r, b->name, &m) < 0)
+		log_warn("branch %s: cannot save its record; going on", b->name);
 }
 
 struct registry *registry_close(struct registry *r)
@@ -443,7 +444,7 @@ struct registry *registry_close(struct registry *r)
 	{
 		HASH_DELETE(hh_no, r->by_no, b);
 		HASH_DELETE(hh_name, r->by_name, b);
-		save_activity(r, b);
+		save_rest(r, b);
 		branch_put(b);
 	}
 	while (r->ndead > 0)

@@ -25,6 +25,7 @@ struct branch {
 
 	pthread_mutex_t lock;
 	struct branch_meta meta; /* lock: lock; changed only under registry->change */
+	bool unsaved;             /* lock: lock; meta differs from the record */
 	struct layer *top;       /* lock: lock; owned; likewise */
 	struct overlay *data, *run; /* lock: lock; owned; once made they stay */
 };

@@ -63,7 +63,8 @@ static void test_null_err(void **state)
 	(void)state;
 	assert_int_equal(err_set(NULL, -EIO, "x"), -EIO);
 	assert_int_equal(err_wrap(NULL, -EIO, "x"), -EIO);
-	assert_int_equal(err_hint(NULL, "x"), 0);
+	assert_int_equal(err_set(NULL, -EPERM, "x"), -EPERM);
+	assert_int_equal(err_hint(NULL, "x"), -EPERM);
 	err_move(NULL, NULL);
 	err_fini(NULL);
 }

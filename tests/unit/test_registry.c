@@ -273,11 +273,15 @@ static void test_rename_and_discard(void **state)
 	branch_put(a);
 	branch_info(b, &info);
 	assert_true(info.parent_gone);
+	assert_string_equal(info.parent, "z");
 	branch_put(b);
 	reopen(fx);
 	assert_null(registry_find(fx->reg, "z"));
 	b = registry_find(fx->reg, "b");
 	assert_non_null(b);
+	branch_info(b, &info);
+	assert_true(info.parent_gone);
+	assert_string_equal(info.parent, "z");
 	expect(b, "base/1", "table");
 	branch_put(b);
 	err_fini(&e);
