@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 /* One read of it is one consistent list; thousands of mounts fit. */
 #define MOUNTINFO_MAX (16 << 20)
@@ -127,10 +128,11 @@ static int unmount_once(const char *path, bool lazily)
 
 int mountpoint_clear(const char *path, struct err *e)
 {
-	struct stat st;
+	struct statfs st;
 	int rc;
 
-	if (stat(path, &st) == 0 || errno != ENOTCONN)
+	/* not stat: the kernel answers that from its cache after the daemon's end */
+	if (statfs(path, &st) == 0 || errno != ENOTCONN)
 		return 0;
 	if (!is_ours(path, 0))
 		return err_set(e, -ENOTCONN, "%s is a dead mount of something else",
@@ -147,13 +149,15 @@ int mountpoint_detach(const char *path, dev_t dev, bool *ret_busy)
 {
 	int rc;
 
-	*ret_busy = false;
-	if (!is_ours(path, dev))
-		return 0;
-	rc = unmount_once(path, false);
-	if (rc != -EBUSY)
-		return rc;
 	*ret_busy = true;
+	if (!is_ours(path, dev))
+		return 0; /* somebody took it off, lazily for all that we know */
+	rc = unmount_once(path, false);
+	if (rc != -EBUSY) {
+		*ret_busy = false;
+		return rc;
+	}
+	log_warn("%s is in use, taking it out of sight; those in it get errors", path);
 	return unmount_once(path, true);
 }
 

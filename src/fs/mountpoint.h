@@ -17,8 +17,10 @@
 int mountpoint_clear(const char *path, struct err *e) MUST_CHECK;
 /*
  * Takes the mount with device number dev (0: whatever of ours is there) off; lazily if
- * it is busy, so that nobody finds it by its name any more. *ret_busy: it lives on for
- * those who are in it.  Workers must be running: the kernel writes out what it holds.
+ * it is busy, so that nobody finds it by its name any more. *ret_busy: it may live on
+ * for those who are in it, also because somebody else has taken it off lazily; the
+ * kernel does not end the workers' reads then.  They must be running: the kernel
+ * writes out what it holds.
  */
 int mountpoint_detach(const char *path, dev_t dev, bool *ret_busy) MUST_CHECK;
 /*

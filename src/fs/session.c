@@ -376,9 +376,6 @@ void fs_session_stop(struct fs_session *s)
 	if (rc < 0)
 		log_warn("cannot unmount %s: %s, leaving it dead", s->mountpoint,
 			 strerror(-rc));
-	else if (busy)
-		log_warn("%s is in use, took it out of sight; those in it get errors",
-			 s->mountpoint);
 	if (rc < 0 || busy)
 		fuse_session_exit(s->fs.se);
 	join_workers(s, rc < 0 || busy);

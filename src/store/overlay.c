@@ -101,22 +101,51 @@ static void put_file(struct bfile **f)
 	bfile_put(*f);
 }
 
-/* stat of the topmost file of the chain; -ENOENT if no layer has one. */
+/* stat of one layer's file of that number; -ENOENT if it has none. */
+static int stat_in_layer(struct layer *l, uint64_t fid, struct stat *ret_st)
+{
+	CLEAN(put_file) struct bfile *f = layer_file(l, fid);
+	char path[BFILE_PATH_MAX];
+
+	if (!f)
+		return -ENOENT;
+	bfile_path(f, path);
+	if (fstatat(l->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	log_error("%s: cannot stat: %m", path);
+	return -EIO;
+}
+
+/*
+ * stat of the topmost file of the chain, with st_blocks as what no other branch
+ * shares; -ENOENT if no layer has one.
+ */
 static int stat_file(struct overlay *o, uint64_t fid, struct stat *ret_st)
 {
-	for (struct layer *l = o->top; l; l = l->parent) {
-		CLEAN(put_file) struct bfile *f = layer_file(l, fid);
-		char path[BFILE_PATH_MAX];
+	bool found = false, own = true;
+	blkcnt_t blocks = 0;
 
-		if (!f)
+	for (struct layer *l = o->top; l; l = l->parent) {
+		struct stat st;
+		int rc;
+
+		own = own && atomic_load(&l->users) <= 1;
+		if (found && !own)
+			break;
+		rc = stat_in_layer(l, fid, &st);
+		if (rc == -ENOENT)
 			continue;
-		bfile_path(f, path);
-		if (fstatat(l->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) == 0)
-			return 0;
-		log_error("%s: cannot stat: %m", path);
-		return -EIO;
+		if (rc < 0)
+			return rc;
+		if (own)
+			blocks += st.st_blocks;
+		if (!found)
+			*ret_st = st;
+		found = true;
 	}
-	return -ENOENT;
+	if (found)
+		ret_st->st_blocks = blocks;
+	return found ? 0 : -ENOENT;
 }
 
 static bool dir_path(struct layer *l, uint64_t fid, bool *known,
@@ -156,28 +185,6 @@ static int stat_dir(struct overlay *o, uint64_t fid, struct stat *ret_st)
 	}
 	ret_st->st_mode = st.st_mode;
 	return 0;
-}
-
-/* Blocks that no other branch shares. */
-static uint64_t own_blocks_of(struct overlay *o, uint64_t fid)
-{
-	uint64_t blocks = 0;
-
-	for (struct layer *l = o->top; l; l = l->parent) {
-		CLEAN(put_file) struct bfile *f = NULL;
-		char path[BFILE_PATH_MAX];
-		struct stat st;
-
-		if (atomic_load(&l->users) > 1)
-			break;
-		f = layer_file(l, fid);
-		if (!f)
-			continue;
-		bfile_path(f, path);
-		if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			blocks += (uint64_t)st.st_blocks;
-	}
-	return blocks;
 }
 
 int overlay_attrs_locked(struct overlay *o, uint64_t fid, struct attrs *ret)
@@ -227,7 +234,7 @@ int overlay_attr_locked(struct overlay *o, uint64_t fid, struct node_attr *ret)
 	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))
 		ret->size_bytes = (uint64_t)st.st_size;
 	if (S_ISREG(st.st_mode)) {
-		ret->blocks = own_blocks_of(o, fid);
+		ret->blocks = (uint64_t)st.st_blocks;
 		add_open_state(o, fid, ret);
 	}
 	return 0;
