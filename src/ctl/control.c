@@ -24,9 +24,9 @@ static void control_freep(struct control **c)
 	*c = control_free(*c);
 }
 
-static void reclaim_later(void *ctx)
+static void upkeep_later(void *ctx)
 {
-	control_reclaim(ctx);
+	control_upkeep(ctx);
 }
 
 int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet *f,
@@ -51,11 +51,11 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 	if (c->mountpoint && c->superuser)
 		rc = errors_new(&c->errors);
 	if (rc == 0)
-		rc = loop_timer_new(l, reclaim_later, c, &c->reclaim_timer);
+		rc = loop_timer_new(l, upkeep_later, c, &c->upkeep_timer);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	/* a daemon that was killed may have left something to free */
-	control_reclaim(c);
+	control_upkeep(c);
 	*ret_control = steal(c);
 	return 0;
 }
@@ -72,7 +72,7 @@ struct control *control_free(struct control *c)
 
 	if (!c)
 		return NULL;
-	(void)loop_timer_free(c->reclaim_timer); /* returns NULL */
+	(void)loop_timer_free(c->upkeep_timer); /* returns NULL */
 	(void)errors_free(c->errors);            /* returns NULL */
 	(void)pthread_mutex_destroy(&c->lock);   /* nobody holds it */
 	free(c->mountpoint);
@@ -274,33 +274,38 @@ int control_check_name(const struct control *c, const char *name, struct err *e)
 	return 0;
 }
 
-static void reclaim_job(void *ctx)
+static void upkeep_job(void *ctx)
 {
 	struct control *c = ctx;
 	bool again = true;
 
 	while (again) {
-		int rc = registry_reclaim(c->registry);
+		int rc = registry_flush(c->registry);
 
+		if (rc < 0)
+			log_error("cannot write a sealed layer to disk: %s; no server "
+				  "starts on it",
+				  strerrordesc_np(-rc));
+		rc = registry_reclaim(c->registry);
 		if (rc < 0)
 			log_warn("cannot free the space of discarded branches: %s; "
 				 "trying again after the next rmdir",
 				 strerrordesc_np(-rc));
 		LOCK_SCOPE(&c->lock);
-		again = c->reclaim_again;
-		c->reclaim_again = false;
-		c->reclaiming = again;
+		again = c->upkeep_again;
+		c->upkeep_again = false;
+		c->upkeep_runs = again;
 	}
 }
 
 /* One job at a time: the rest of the pool stays free for requests. */
-void control_reclaim(struct control *c)
+void control_upkeep(struct control *c)
 {
 	LOCK_SCOPE(&c->lock);
-	if (c->reclaiming) {
-		c->reclaim_again = true;
+	if (c->upkeep_runs) {
+		c->upkeep_again = true;
 		return;
 	}
 	/* without memory for a job the next rmdir does it */
-	c->reclaiming = pool_post(c->pool, reclaim_job, c) == 0;
+	c->upkeep_runs = pool_post(c->pool, upkeep_job, c) == 0;
 }

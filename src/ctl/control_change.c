@@ -60,7 +60,7 @@ static void discard_job(void *ctx)
 			 "mount does",
 			 info.name, strerrordesc_np(-rc));
 	(void)branch_put(steal(b)); /* a reference would keep the space */
-	control_reclaim(c);
+	control_upkeep(c);
 }
 
 static void discard_server_gone(void *ctx, int rc, const struct err *e)
@@ -72,7 +72,7 @@ static void discard_server_gone(void *ctx, int rc, const struct err *e)
 		request_finish(rq, rc);
 		return;
 	}
-	loop_timer_arm(rq->c->reclaim_timer, RECLAIM_AGAIN_MS);
+	loop_timer_arm(rq->c->upkeep_timer, RECLAIM_AGAIN_MS);
 	request_to_pool(rq, discard_job);
 }
 

@@ -110,7 +110,8 @@ static int create_branch(struct request *rq, struct branch *parent)
 static void create_job(void *ctx)
 {
 	struct request *rq = ctx;
-	struct registry *r = rq->c->registry;
+	struct control *c = rq->c;
+	struct registry *r = c->registry;
 	CLEAN(branch_putp) struct branch *parent = registry_find(r, rq->parent);
 	CLEAN(branch_putp) struct branch *same = registry_find(r, rq->name);
 	int rc;
@@ -128,6 +129,7 @@ static void create_job(void *ctx)
 		rc = create_branch(rq, parent);
 	}
 	request_finish(rq, rc);
+	control_upkeep(c); /* the freeze may have sealed what is not on disk yet */
 }
 
 void control_create(struct control *c, const struct caller *who, const char *spec,

@@ -37,9 +37,9 @@ struct control {
 	pthread_mutex_t lock;
 	const struct config *cfg; /* lock: lock */
 	struct claim *claims;     /* lock: lock; branches that are being changed */
-	bool reclaiming;          /* lock: lock */
-	bool reclaim_again;       /* lock: lock */
-	struct loop_timer *reclaim_timer;
+	bool upkeep_runs;          /* lock: lock */
+	bool upkeep_again;       /* lock: lock */
+	struct loop_timer *upkeep_timer;
 };
 
 struct request {
@@ -86,7 +86,8 @@ int request_authorise(struct request *rq, enum policy_verb verb, struct branch *
 /* Is name fit for a branch of this mount? */
 int control_check_name(const struct control *c, const char *name,
 		       struct err *e) MUST_CHECK;
-/* Frees what discarded branches held, soon and on the pool. */
-void control_reclaim(struct control *c);
+/* What can wait, soon and on the pool: layers that a freeze sealed go to disk, what
+ * discarded branches held is freed. */
+void control_upkeep(struct control *c);
 
 #endif

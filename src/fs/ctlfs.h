@@ -67,7 +67,10 @@ void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
 int ctl_refuse_making(fuse_req_t req, const struct node *dir);
 /* Is name one that a run directory shows besides its objects? */
 bool ctl_is_reserved(const struct node *dir, const char *name);
-/* May the caller remove something of the branch's data?  0 or noted -EPERM. */
+/*
+ * May the caller remove something of the branch's data?  Noted -EPERM, 0, or 1: it is
+ * taking the whole branch away, so that what is in a directory need not go first.
+ */
 int ctl_may_remove(fuse_req_t req, const struct node *dir) MUST_CHECK;
 /* chmod, chown and touch of a branch directory; answers. */
 void ctl_setattr_branch(fuse_req_t req, const struct node *n, const struct stat *attr,

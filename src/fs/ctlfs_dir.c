@@ -5,8 +5,10 @@
  *
  * `rm -rf NAME` must work although nobody can unlink a virtual file: unlinking
  * one that goes with a branch is granted and does nothing, if the caller may take
- * the branch away at all; the final rmdir of NAME then does.  See rmguard.h for
- * what is refused.
+ * the branch away at all; the final rmdir of NAME then does.  The server is told to
+ * stop meanwhile, but it is not waited for: what it still puts into a directory
+ * does not keep the same process from removing that.  See rmguard.h for what is
+ * refused.
  */
 #include "fs/ctlfs.h"
 
@@ -246,7 +248,9 @@ int ctl_may_remove(fuse_req_t req, const struct node *dir)
 		/* the server would write into what is being taken away */
 		fleet_want(fs->fleet, dir->b, PM_WANT_STOPPED, server_told,
 			   branch_get(dir->b));
-		return 0;
+		return 1;
+	case RM_STOPPED:
+		return 1;
 	default:
 		return 0;
 	}
@@ -272,8 +276,9 @@ static int rmdir_data(fuse_req_t req, const struct node *dir)
 	bool found = false;
 	int rc = ctl_may_remove(req, dir);
 
-	if (rc == 0)
-		rc = branch_overlay(dir->b, &o);
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
+	rc = branch_overlay(dir->b, &o);
 	if (rc == 0)
 		rc = overlay_readdir(o, OVERLAY_ROOT, 0, any_entry, &found);
 	if (rc == 0 && found)

@@ -163,7 +163,7 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
-	if (rc == 0)
+	if (rc >= 0)
 		rc = overlay_unlink(dir.o, dir.fid, name);
 	fs_reply_err(req, "unlink", &dir, rc);
 }
@@ -172,15 +172,21 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	int rc = node_get(fs_of(req), parent, &dir);
+	bool whole_branch = false;
 
 	if (rc == 0 && !node_is_stored(&dir)) {
 		ctl_rmdir(req, &dir, name);
 		return;
 	}
-	if (rc == 0 && dir.kind == NODE_DATA)
+	if (rc == 0 && dir.kind == NODE_DATA) {
 		rc = ctl_may_remove(req, &dir);
-	if (rc == 0)
+		whole_branch = rc > 0;
+	}
+	if (rc >= 0)
 		rc = overlay_rmdir(dir.o, dir.fid, name);
+	/* a server that is still stopping puts files behind rm's back */
+	if (rc == -ENOTEMPTY && whole_branch)
+		rc = 0;
 	fs_reply_err(req, "rmdir", &dir, rc);
 }
 

@@ -131,6 +131,17 @@ static bool top_is_empty(struct registry *r, struct branch *b)
 	return faccessat(r->store.fd, b->top->dir, F_OK, 0) < 0 && errno == ENOENT;
 }
 
+/* Appends a reference; without memory the layer is found again in another way. */
+static void remember_layer(struct layer ***v, size_t *n, struct layer *l)
+{
+	struct layer **more = realloc(*v, (*n + 1) * sizeof(struct layer *));
+
+	if (!more)
+		return;
+	*v = more;
+	more[(*n)++] = layer_get(l);
+}
+
 /* Seals the parent's top and gives it a new one: steps 1 to 3 above. */
 static int freeze(struct registry *r, struct branch *p)
 {
@@ -168,6 +179,8 @@ static int freeze(struct registry *r, struct branch *p)
 	atomic_fetch_sub(&old->users, 1);
 	p->meta = m;
 	p->top = top;
+	/* if not remembered: a start on it flushes it too */
+	remember_layer(&r->sealed, &r->nsealed, old);
 	layer_put(old); /* the new top holds it */
 	return 0;
 }
@@ -313,15 +326,9 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 /* One user less for a layer; the last one's going makes it dead. */
 static void layer_release(struct registry *r, struct layer *l)
 {
-	struct layer **v;
-
-	if (atomic_fetch_sub(&l->users, 1) != 1)
-		return;
-	v = realloc(r->dead, (r->ndead + 1) * sizeof(struct layer *));
-	if (!v)
-		return; /* found again as an orphan at the next mount */
-	r->dead = v;
-	r->dead[r->ndead++] = layer_get(l);
+	/* if not remembered: it is an orphan at the next mount */
+	if (atomic_fetch_sub(&l->users, 1) == 1)
+		remember_layer(&r->dead, &r->ndead, l);
 }
 
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
@@ -353,7 +360,29 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 	return 0;
 }
 
-/* --- freeing what nobody stands on --- */
+/* --- in the background --- */
+
+static struct layer *take_sealed(struct registry *r)
+{
+	LOCK_SCOPE(&r->change);
+	return r->nsealed > 0 ? r->sealed[--r->nsealed] : NULL;
+}
+
+int registry_flush(struct registry *r)
+{
+	struct layer *l;
+	int rc = 0;
+
+	while ((l = take_sealed(r)) != NULL) {
+		/* a dead one is not worth it */
+		int one = atomic_load(&l->users) > 0 ? layer_flush(l) : 0;
+
+		rc = rc < 0 ? rc : one;
+		layer_put(l);
+	}
+	return rc;
+}
+
 
 static int remove_layer_dir(struct registry *r, uint32_t id)
 {

@@ -97,6 +97,8 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 int registry_discard(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e) MUST_CHECK;
+/* Makes the layers durable that a freeze sealed; blocking, on no request's way. */
+int registry_flush(struct registry *r) MUST_CHECK;
 /* Frees layers that no branch stands on; blocking, restartable. */
 int registry_reclaim(struct registry *r) MUST_CHECK;
 

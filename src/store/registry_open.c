@@ -449,6 +449,9 @@ struct registry *registry_close(struct registry *r)
 	}
 	while (r->ndead > 0)
 		layer_put(r->dead[--r->ndead]);
+	while (r->nsealed > 0)
+		layer_put(r->sealed[--r->nsealed]);
+	free(r->sealed);
 	free(r->dead);
 	free(r->orphans);
 	if (r->store.fd >= 0)

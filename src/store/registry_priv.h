@@ -39,6 +39,8 @@ struct registry {
 	uint32_t next_no, next_layer; /* lock: change */
 	struct layer **dead;          /* lock: change; layers to remove, references */
 	size_t ndead;
+	struct layer **sealed;    /* lock: change; layers to flush, references */
+	size_t nsealed;
 	uint32_t *orphans; /* lock: change; ids of layers that nobody knows */
 	size_t norphans;
 
