@@ -22,7 +22,7 @@ static void reply_absent(fuse_req_t req, const struct node *dir)
 	struct fuse_entry_param e;
 
 	memset(&e, 0, sizeof(e));
-	e.entry_timeout = dir->kind == NODE_DATA ? node_data_timeout(dir) : 0;
+	e.entry_timeout = node_absent_timeout(dir);
 	if (e.entry_timeout > 0)
 		(void)fuse_reply_entry(req, &e);
 	else

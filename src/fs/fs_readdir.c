@@ -288,7 +288,7 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_reply_err(req, "opendir", NULL, rc);
 		return;
 	}
-	if (n.kind == NODE_DATA && node_data_timeout(&n) > 0) {
+	if (n.kind == NODE_DATA) {
 		fi->cache_readdir = 1;
 		fi->keep_cache = 1;
 	}

@@ -27,7 +27,10 @@
 #define VERSION_SHIFT (BRANCH_NO_BITS + 8)
 #define VERSION_MASK ((UINT64_C(1) << (63 - VERSION_SHIFT)) - 1)
 
-/* The daemon is the only one who changes data, so the kernel may keep it. */
+/*
+ * All that changes data comes through the kernel, what the daemon itself removes
+ * there too (pg/startplan.c), so the kernel may keep it.
+ */
 #define TIMEOUT_DATA_S 86400.0
 /*
  * But for the blocks of a file: the kernel asks for them again only after a close,
@@ -236,42 +239,30 @@ int node_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_s
 	return 0;
 }
 
-/*
- * Until its first start is prepared, the daemon itself changes a branch's data
- * (stale pid files and such), so the kernel keeps nothing of it.
- */
-double node_data_timeout(const struct node *n)
-{
-	struct branch_info info;
-
-	branch_info(n->b, &info);
-	return info.prepared ? TIMEOUT_DATA_S : 0;
-}
-
 double node_entry_timeout(const struct node *n)
 {
 	switch (n->kind) {
 	case NODE_DATA:
-		return n->fid == OVERLAY_ROOT ? TIMEOUT_DATA_S : node_data_timeout(n);
-	case NODE_BRANCH:
-		return TIMEOUT_BRANCH_S;
 	case NODE_RUN_TOP:
 		return TIMEOUT_DATA_S;
+	case NODE_BRANCH:
+		return TIMEOUT_BRANCH_S;
 	default:
 		return 0;
 	}
 }
 
+double node_absent_timeout(const struct node *dir)
+{
+	/* run directories are changed by the daemon, virtual ones by other requests */
+	return dir->kind == NODE_DATA ? TIMEOUT_DATA_S : 0;
+}
+
 double node_attr_timeout(const struct node *n, const struct stat *st)
 {
-	double timeout;
-
 	switch (n->kind) {
 	case NODE_DATA:
-		timeout = node_data_timeout(n);
-		return S_ISREG(st->st_mode) && timeout > TIMEOUT_BLOCKS_S
-			       ? TIMEOUT_BLOCKS_S
-			       : timeout;
+		return S_ISREG(st->st_mode) ? TIMEOUT_BLOCKS_S : TIMEOUT_DATA_S;
 	case NODE_ROOT:
 	case NODE_RUN_TOP:
 		return TIMEOUT_DATA_S;

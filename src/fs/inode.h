@@ -104,7 +104,7 @@ int node_stat(struct fs *fs, const struct node *n, uid_t uid,
 /* How long the kernel may keep that a name stands for n, and attributes of n. */
 double node_entry_timeout(const struct node *n);
 double node_attr_timeout(const struct node *n, const struct stat *st);
-/* The same for all that a branch's data directory holds, absent names too. */
-double node_data_timeout(const struct node *n);
+/* How long it may keep that a name is not in directory dir. */
+double node_absent_timeout(const struct node *dir);
 
 #endif
