@@ -25,11 +25,16 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_reply_attr(req, "getattr", &n);
 }
 
-/* data and run: everything that the kernel has checked already, but for owners. */
+/*
+ * data and run: everything that the kernel has checked already, but for owners.
+ * The kernel sends times before every fsync, so they are answered with what the
+ * store said about setting them, and not asked for again.
+ */
 static int setattr_stored(struct fs *fs, const struct node *n, const struct stat *attr,
-			  int to_set)
+			  int to_set, struct stat *ret_st)
 {
 	struct node_attr in, out;
+	int rc;
 	uid_t uid;
 	gid_t gid;
 	int what = 0;
@@ -57,7 +62,11 @@ static int setattr_stored(struct fs *fs, const struct node *n, const struct stat
 		what |= SET_MTIME;
 		in.mtime = attr->st_mtim;
 	}
-	return what ? overlay_setattr(n->o, n->fid, what, &in, &out) : 0;
+	rc = what ? overlay_setattr(n->o, n->fid, what, &in, &out)
+		  : overlay_getattr(n->o, n->fid, &out);
+	if (rc == 0)
+		node_fill_stat(fs, n, &out, ret_st);
+	return rc;
 }
 
 /* `echo stopped > state` truncates first; times are nobody's business. */
@@ -79,6 +88,7 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 {
 	CLEAN(node_put) struct node n = NODE_INIT;
 	struct fs *fs = fs_of(req);
+	struct stat st;
 	int rc = node_get(fs, ino, &n);
 
 	(void)fi;
@@ -88,7 +98,7 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	}
 	if (rc == 0) {
 		if (node_is_stored(&n))
-			rc = setattr_stored(fs, &n, attr, to_set);
+			rc = setattr_stored(fs, &n, attr, to_set, &st);
 		else if (n.kind == NODE_ROOT_FILE || n.kind == NODE_BRANCH_FILE)
 			rc = setattr_file(req, &n, to_set);
 		else if (to_set & ~TO_SET_TIMES)
@@ -96,6 +106,8 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	}
 	if (rc < 0)
 		fs_reply_err(req, "setattr", &n, rc);
+	else if (node_is_stored(&n))
+		(void)fuse_reply_attr(req, &st, node_attr_timeout(&n, &st));
 	else
 		fs_reply_attr(req, "setattr", &n);
 }
