@@ -106,7 +106,7 @@ static const struct {
 	const char *text; /* NULL: the own file is used */
 	const char *dropped;
 } filter_rows[] = {
-	{"missing", {{NULL}}, 0, CONF_HEAD, ""},
+	{"missing", {{NULL, NULL, 0}}, 0, CONF_HEAD, ""},
 	{"plain", {{"postgresql.conf", "a = 1\n", 0}}, 0, NULL, NULL},
 	{"commented", {{"postgresql.conf", "#include '/etc/x'\n", 0}}, 0, NULL, NULL},
 	{"other name",
