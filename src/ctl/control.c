@@ -24,9 +24,15 @@ static void control_freep(struct control **c)
 	*c = control_free(*c);
 }
 
-static void upkeep_later(void *ctx)
+/* What was written and not fsynced is durable after so long. */
+#define UPKEEP_MS 10000
+
+static void upkeep_due(void *ctx)
 {
-	control_upkeep(ctx);
+	struct control *c = ctx;
+
+	control_upkeep(c);
+	loop_timer_arm(c->upkeep_timer, UPKEEP_MS);
 }
 
 int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet *f,
@@ -51,11 +57,11 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 	if (c->mountpoint && c->superuser)
 		rc = errors_new(&c->errors);
 	if (rc == 0)
-		rc = loop_timer_new(l, upkeep_later, c, &c->upkeep_timer);
+		rc = loop_timer_new(l, upkeep_due, c, &c->upkeep_timer);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	/* a daemon that was killed may have left something to free */
-	control_upkeep(c);
+	upkeep_due(c);
 	*ret_control = steal(c);
 	return 0;
 }
@@ -283,8 +289,8 @@ static void upkeep_job(void *ctx)
 		int rc = registry_flush(c->registry);
 
 		if (rc < 0)
-			log_error("cannot write a sealed layer to disk: %s; no server "
-				  "starts on it",
+			log_error("cannot write what was not fsynced to disk: %s; no "
+				  "server starts on it",
 				  strerrordesc_np(-rc));
 		rc = registry_reclaim(c->registry);
 		if (rc < 0)

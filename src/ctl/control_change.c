@@ -12,9 +12,6 @@
 
 #include <string.h>
 
-/* Handles that clients had open on a discarded branch are let go late. */
-#define RECLAIM_AGAIN_MS 10000
-
 static int check_protected(const struct branch_info *info, struct err *e)
 {
 	if (!info->is_protected)
@@ -72,7 +69,6 @@ static void discard_server_gone(void *ctx, int rc, const struct err *e)
 		request_finish(rq, rc);
 		return;
 	}
-	loop_timer_arm(rq->c->upkeep_timer, RECLAIM_AGAIN_MS);
 	request_to_pool(rq, discard_job);
 }
 

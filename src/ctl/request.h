@@ -86,8 +86,8 @@ int request_authorise(struct request *rq, enum policy_verb verb, struct branch *
 /* Is name fit for a branch of this mount? */
 int control_check_name(const struct control *c, const char *name,
 		       struct err *e) MUST_CHECK;
-/* What can wait, soon and on the pool: layers that a freeze sealed go to disk, what
- * discarded branches held is freed. */
+/* What can wait, soon and on the pool, and every few seconds: what nobody fsynced
+ * goes to disk, what discarded branches held is freed. */
 void control_upkeep(struct control *c);
 
 #endif

@@ -188,6 +188,17 @@ int branch_overlay(struct branch *b, struct overlay **ret_overlay)
 	return 0;
 }
 
+int branch_sync(struct branch *b)
+{
+	struct overlay *o;
+
+	{
+		LOCK_SCOPE(&b->lock);
+		o = b->data;
+	}
+	return o && !atomic_load(&b->discarded) ? overlay_sync(o) : 0;
+}
+
 int branch_run_overlay(struct branch *b, struct overlay **ret_overlay)
 {
 	LOCK_SCOPE(&b->lock);

@@ -553,6 +553,65 @@ void overlay_close(struct overlay *o, struct cowfile *f)
 	cowfile_free(f);
 }
 
+struct fid_list {
+	uint64_t *v;
+	size_t n, cap;
+};
+
+static int fid_list_add(struct fid_list *ls, uint64_t fid)
+{
+	if (ls->n == ls->cap) {
+		size_t cap = ls->cap ? ls->cap * 2 : 64;
+		uint64_t *v = realloc(ls->v, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		ls->v = v;
+		ls->cap = cap;
+	}
+	ls->v[ls->n++] = fid;
+	return 0;
+}
+
+static void fid_list_fini(struct fid_list *ls)
+{
+	free(ls->v);
+}
+
+/* Files of the top layer whose map on disk is not the one in memory. */
+static int list_unsaved(struct overlay *o, struct fid_list *ls)
+{
+	struct bfile *f, *next;
+	int rc = 0;
+
+	READ_SCOPE(&o->freeze);
+	READ_SCOPE(&o->top->lock);
+	HASH_ITER(hh, o->top->files, f, next)
+		if (rc == 0 && dsync_dirty(&f->map_sync))
+			rc = fid_list_add(ls, f->fid);
+	return rc;
+}
+
+int overlay_sync(struct overlay *o)
+{
+	CLEAN(fid_list_fini) struct fid_list ls = { NULL, 0, 0 };
+	int rc = list_unsaved(o, &ls);
+
+	for (size_t i = 0; i < ls.n; i++) {
+		struct cowfile *f;
+		int one = overlay_open(o, ls.v[i], &f);
+
+		if (one == -ESTALE)
+			continue; /* unlinked meanwhile */
+		if (one == 0) {
+			one = cowfile_sync(f, 0);
+			overlay_close(o, f);
+		}
+		rc = rc < 0 ? rc : one;
+	}
+	return rc;
+}
+
 /* --- whole files by path, for the daemon itself --- */
 
 int overlay_walk(struct overlay *o, const char *path, struct node_attr *ret_attr)

@@ -82,6 +82,12 @@ int overlay_fsyncdir(struct overlay *o, uint64_t dir) MUST_CHECK;
 int overlay_open(struct overlay *o, uint64_t fid, struct cowfile **ret_file) MUST_CHECK;
 void overlay_close(struct overlay *o, struct cowfile *f);
 
+/*
+ * Makes durable what was written and not fsynced, as a file system does by itself
+ * after a while: a file's map exists in memory only until then.
+ */
+int overlay_sync(struct overlay *o) MUST_CHECK;
+
 /* Walks a path of components from the root; for the daemon's own use. */
 int overlay_walk(struct overlay *o, const char *path,
 		 struct node_attr *ret_attr) MUST_CHECK;

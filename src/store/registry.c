@@ -370,6 +370,7 @@ static struct layer *take_sealed(struct registry *r)
 
 int registry_flush(struct registry *r)
 {
+	struct branch **list = NULL;
 	struct layer *l;
 	int rc = 0;
 
@@ -380,6 +381,14 @@ int registry_flush(struct registry *r)
 		rc = rc < 0 ? rc : one;
 		layer_put(l);
 	}
+	if (rc == 0)
+		rc = registry_list(r, &list);
+	for (struct branch **b = list; b && *b; b++) {
+		int one = branch_sync(*b);
+
+		rc = rc < 0 ? rc : one;
+	}
+	branch_list_free(list);
 	return rc;
 }
 

@@ -97,7 +97,11 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 int registry_discard(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e) MUST_CHECK;
-/* Makes the layers durable that a freeze sealed; blocking, on no request's way. */
+/*
+ * Makes durable what no fsync asked for: the layers that a freeze sealed, and
+ * files that were written some time ago.  Blocking, on no request's way; called
+ * every few seconds.
+ */
 int registry_flush(struct registry *r) MUST_CHECK;
 /* Frees layers that no branch stands on; blocking, restartable. */
 int registry_reclaim(struct registry *r) MUST_CHECK;

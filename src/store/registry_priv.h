@@ -50,6 +50,8 @@ struct registry {
 
 struct branch *branch_new(struct registry *r, const char *name,
 			  const struct branch_meta *meta, struct layer *top);
+/* overlay_sync, if the branch's files were touched in this mount. */
+int branch_sync(struct branch *b) MUST_CHECK;
 /* Enters it in the tables; the caller's reference becomes the table's. */
 int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
 /* Writes the record durably. */

@@ -218,6 +218,28 @@ static void test_isolation(void **state)
 		branch_put(b[i]);
 }
 
+/* What nobody fsynced is there after a clean end all the same. */
+static void test_unsynced(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *b = make(fx, "b1", fx->main);
+	struct overlay *o;
+	struct node_attr a;
+	struct cowfile *f;
+
+	assert_int_equal(branch_overlay(b, &o), 0);
+	assert_int_equal(overlay_walk(o, "base/1", &a), 0);
+	assert_int_equal(overlay_open(o, a.fid, &f), 0);
+	assert_int_equal(cowfile_write(f, "T", 1, 0), 0);
+	overlay_close(o, f);
+	branch_put(b);
+	reopen(fx);
+	b = registry_find(fx->reg, "b1");
+	expect(b, "base/1", "Table");
+	expect(fx->main, "base/1", "table");
+	branch_put(b);
+}
+
 static void test_names(void **state)
 {
 	static const struct {
@@ -435,7 +457,7 @@ static void test_unlinked_open(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_fresh_copy),    CASE(test_isolation),
+		CASE(test_fresh_copy),    CASE(test_isolation), CASE(test_unsynced),
 		CASE(test_names),         CASE(test_rename_and_discard),
 		CASE(test_reclaim),       CASE(test_damaged_record),
 		CASE(test_copied_record), CASE(test_second_daemon),
