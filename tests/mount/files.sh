@@ -1,6 +1,7 @@
 #!/bin/bash
 # POSIX behaviour of data/: on a plain directory (the test itself), in main, in a
 # branch, and in a branch five levels deep, where all that is found lies in layers below.
+# shellcheck disable=SC2119,SC2317 # functions called by name and without arguments
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
 need_postgres
