@@ -140,9 +140,10 @@ int monitor_sync_commit(struct monitor *m, struct err *e)
 		return rc;
 	if (PQntuples(res) == 1 && PQgetvalue(res, 0, 0)[0] == 't')
 		return 0; /* it acknowledges no commits of its own */
-	/* an xid makes it a commit that is written, and waited for */
+	/* a commit is waited for only if it wrote WAL: an xid alone does not */
 	return run_locked(m,
-			  "BEGIN READ WRITE; SELECT pg_catalog.pg_current_xact_id(); "
-			  "COMMIT",
+			  "BEGIN READ WRITE; "
+			  "SELECT pg_catalog.pg_logical_emit_message(true, "
+			  "'pgbranchfs', ''); COMMIT",
 			  COMMIT_TIMEOUT_MS, NULL, e);
 }
