@@ -8,17 +8,20 @@
  *
  * The end: the mount is taken off while the workers still serve, so that the
  * kernel can write out its dirty pages; their reads then give ENODEV.  If somebody
- * sits in the mount it stays alive without a name, and the workers are called
- * off by a signal.
+ * sits in the mount it stays alive without a name, and so it does if another mount
+ * namespace (a container that was started meanwhile) has a copy of it.  Then the
+ * workers are called off by a signal.
  */
 #include "fs/session.h"
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/text.h"
 #include "fs/fs.h"
 #include "fs/mountpoint.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -37,6 +40,8 @@
 /* Interrupts a worker's read; nothing else of the daemon uses it. */
 #define SIGNAL_END (SIGRTMIN + 5)
 #define JOIN_STEP_NS (20 * 1000 * 1000)
+/* For what the kernel has to end once the mount is off everywhere. */
+#define END_PATIENCE_MS 1000
 
 struct fs_session {
 	struct fs fs;
@@ -363,6 +368,21 @@ static void join_workers(struct fs_session *s, bool call_off)
 	s->thread_count = 0;
 }
 
+/* Has the kernel ended the connection? */
+static bool has_ended(const struct fs_session *s)
+{
+	struct pollfd p = {.fd = fuse_session_fd(s->fs.se), .events = 0};
+	int64_t until_ms = loop_now_ms() + END_PATIENCE_MS;
+	int64_t left_ms = END_PATIENCE_MS;
+	int rc;
+
+	do {
+		rc = poll(&p, 1, (int)left_ms);
+		left_ms = until_ms - loop_now_ms();
+	} while (rc < 0 && errno == EINTR && left_ms > 0);
+	return rc == 1 && p.revents & POLLERR;
+}
+
 void fs_session_stop(struct fs_session *s)
 {
 	bool busy = false;
@@ -373,9 +393,14 @@ void fs_session_stop(struct fs_session *s)
 	s->stopped = true;
 	atomic_store(&s->stopping, true);
 	rc = s->thread_count ? mountpoint_detach(s->mountpoint, s->dev, &busy) : 0;
-	if (rc < 0)
+	if (rc < 0) {
 		log_warn("cannot unmount %s: %s, leaving it dead", s->mountpoint,
 			 strerror(-rc));
+	} else if (s->thread_count && !busy && !has_ended(s)) {
+		busy = true;
+		log_warn("%s lives on in another mount namespace, leaving it dead there",
+			 s->mountpoint);
+	}
 	if (rc < 0 || busy)
 		fuse_session_exit(s->fs.se);
 	join_workers(s, rc < 0 || busy);
