@@ -398,8 +398,9 @@ void fs_session_stop(struct fs_session *s)
 			 strerror(-rc));
 	} else if (s->thread_count && !busy && !has_ended(s)) {
 		busy = true;
-		log_warn("%s lives on in another mount namespace, leaving it dead there",
-			 s->mountpoint);
+		log_warn(
+			"%s lives on in another mount namespace, leaving it dead there",
+			s->mountpoint);
 	}
 	if (rc < 0 || busy)
 		fuse_session_exit(s->fs.se);
