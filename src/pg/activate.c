@@ -43,7 +43,8 @@ struct relayed {
 
 struct activation {
 	struct activation_spec spec;
-	int fd; /* the listener; -1: none */
+	int fd;              /* the listener; -1: none */
+	struct rundir *home; /* where it stands */
 	struct loop_io *io;
 	uint64_t fid;
 	bool listen_asked;
@@ -294,10 +295,10 @@ static void on_listening(void *ctx, int rc, int fd, uint64_t fid, struct rundir 
 {
 	struct activation *a = ctx;
 
-	(void)rd; /* the bound inode lives without it */
 	a->listen_asked = false;
 	if (rc == 0) {
 		a->fd = fd;
+		a->home = rundir_get(rd);
 		rc = loop_io_new(a->spec.loop, fd, EPOLLIN, on_listener, a, &a->io);
 		if (rc == 0)
 			a->fid = fid;
@@ -336,6 +337,7 @@ void activation_close(struct activation *a)
 	a->close_asked = a->listen_asked;
 	a->fid = 0;
 	a->io = loop_io_free(a->io);
+	a->home = rundir_put(a->home);
 	if (a->fd < 0)
 		return;
 	clean_fd(&a->fd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * doorman.c - the thread that binds listeners and connects for clients.
+ * doorman.c - the thread that opens run directories, binds listeners and connects
+ * for clients.
  *
  * Peer authentication asks the kernel for the effective ids of the thread that
  * called connect().  Linux keeps ids per thread; glibc's setresuid() would change
@@ -32,7 +33,8 @@ struct request {
 	void (*run)(struct request *rq);
 	void (*report)(struct request *rq);
 	void *ctx;
-	/* listen */
+	/* open, listen */
+	doorman_open_done open_done;
 	doorman_listen_done listen_done;
 	struct rundirs *dirs;
 	struct branch *branch;
@@ -40,7 +42,7 @@ struct request {
 	/* connect */
 	doorman_connect_done connect_done;
 	struct ucred who;
-	/* both */
+	/* all */
 	struct rundir *rd;
 	int rc;
 	int fd;
@@ -81,6 +83,18 @@ static void request_report(void *ctx)
 
 	rq->report(rq);
 	request_free(rq);
+}
+
+static void run_open(struct request *rq)
+{
+	rq->rc = rundir_open(rq->dirs, branch_no(rq->branch), &rq->rd);
+	if (rq->rc == 0)
+		rq->rc = rundir_pin_data(rq->rd);
+}
+
+static void report_open(struct request *rq)
+{
+	rq->open_done(rq->ctx, rq->rc, rq->rd);
 }
 
 static int bind_listener(struct request *rq, int fd)
@@ -278,21 +292,46 @@ static void enqueue(struct doorman *d, struct request *rq)
 	(void)pthread_cond_signal(&d->wake);
 }
 
-int doorman_listen(struct doorman *d, struct rundirs *dirs, struct branch *b,
-		   doorman_listen_done done, void *ctx)
+/* A request for a branch; NULL when out of memory. */
+static struct request *request_new(struct doorman *d, struct rundirs *dirs,
+				   struct branch *b, void *ctx)
 {
 	struct request *rq = calloc(1, sizeof(*rq));
 
 	if (!rq)
-		return -ENOMEM;
+		return NULL;
 	rq->doorman = d;
-	rq->run = run_listen;
-	rq->report = report_listen;
-	rq->ctx = ctx;
-	rq->listen_done = done;
 	rq->dirs = dirs;
 	rq->branch = branch_get(b);
+	rq->ctx = ctx;
 	rq->fd = -1;
+	return rq;
+}
+
+int doorman_open(struct doorman *d, struct rundirs *dirs, struct branch *b,
+		 doorman_open_done done, void *ctx)
+{
+	struct request *rq = request_new(d, dirs, b, ctx);
+
+	if (!rq)
+		return -ENOMEM;
+	rq->run = run_open;
+	rq->report = report_open;
+	rq->open_done = done;
+	enqueue(d, rq);
+	return 0;
+}
+
+int doorman_listen(struct doorman *d, struct rundirs *dirs, struct branch *b,
+		   doorman_listen_done done, void *ctx)
+{
+	struct request *rq = request_new(d, dirs, b, ctx);
+
+	if (!rq)
+		return -ENOMEM;
+	rq->run = run_listen;
+	rq->report = report_listen;
+	rq->listen_done = done;
 	enqueue(d, rq);
 	return 0;
 }

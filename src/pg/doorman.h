@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * doorman.h - one thread that binds and connects the sockets in the mount.
+ * doorman.h - one thread that opens run directories in the mount, and binds and
+ * connects the sockets in them.
  *
- * Both are system calls on our own file system, so they are not done on the loop;
- * and a connect is done with the uid and gid of the client that it is for, which
- * this thread alone may take on.  Requests are run in order; `done` is called
+ * All are system calls on our own file system, so they are not done on the loop; to
+ * open may have to wait (rundir.h), and nothing that is waited for there waits for
+ * this thread; a connect is done with the uid and gid of the client that it is for,
+ * which this thread alone may take on.  Requests are run in order; `done` is called
  * exactly once each, on the loop thread.
  */
 #ifndef PG_DOORMAN_H
@@ -31,6 +33,12 @@ typedef void (*doorman_listen_done)(void *ctx, int rc, int fd, uint64_t fid,
 /* Binds the branch's wake-up listener anew.  b is referenced meanwhile. */
 int doorman_listen(struct doorman *d, struct rundirs *dirs, struct branch *b,
 		   doorman_listen_done done, void *ctx) MUST_CHECK;
+
+/* rd: borrowed; valid if rc is 0. */
+typedef void (*doorman_open_done)(void *ctx, int rc, struct rundir *rd);
+/* Opens the branch's run directory for a server, its data directory pinned. */
+int doorman_open(struct doorman *d, struct rundirs *dirs, struct branch *b,
+		 doorman_open_done done, void *ctx) MUST_CHECK;
 
 /* fd: connected, now the callee's.  rc -EAGAIN: the server's queue is full. */
 typedef void (*doorman_connect_done)(void *ctx, int rc, int fd);

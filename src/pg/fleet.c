@@ -499,15 +499,6 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	return 0;
 }
 
-int fleet_attach(struct fleet *f, struct err *e)
-{
-	int rc = rundirs_attach(f->dirs);
-
-	return rc < 0 ? err_set(e, rc, "cannot open the mount's run directory: %s",
-				strerrordesc_np(-rc))
-		      : 0;
-}
-
 static void slots_free(struct fleet *f)
 {
 	for (size_t i = 0; i < FLEET_BUCKETS; i++)

@@ -49,13 +49,6 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 /* New settings hold for servers started from now on.  Loop thread. */
 void fleet_configure(struct fleet *f, const struct fleet_config *cfg);
 struct fleet *fleet_free(struct fleet *f);
-/*
- * Opens the mount's run directory.  To be called once the mount is up, on a thread
- * that may block, before others use it: a first open later could wait for a lock
- * that the kernel holds for a mkdir.  Not calling it costs only that.
- */
-int fleet_attach(struct fleet *f, struct err *e) MUST_CHECK;
-
 /* The uid and gid that the branch's server runs under and its data shows. */
 void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid,
 		      gid_t *ret_gid);
@@ -90,7 +83,8 @@ void fleet_socket(struct fleet *f, struct branch *b,
  * server runs.  Blocks: pool threads only.
  */
 int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e) MUST_CHECK;
-/* Stops all servers, closes all listeners, refuses new starts; then done. */
+/* Stops all servers, closes all listeners, refuses new starts; then done: nothing of
+ * the fleet keeps the mount busy any more. */
 void fleet_shutdown(struct fleet *f, fleet_done done, void *ctx);
 /*
  * Ends every server that an earlier daemon left behind on this store and proves

@@ -11,7 +11,6 @@
 #include "base/text.h"
 
 #include <ctype.h>
-#include <stdbool.h>
 #include <string.h>
 #include <strings.h>
 
@@ -103,24 +102,52 @@ static void add_value(struct str *out, const char *s)
 	}
 }
 
+/* Length of the name that a line, which begins with it, sets. */
+static size_t name_length(const char *p)
+{
+	size_t n = 0;
+
+	while (isalnum((unsigned char)p[n]) || p[n] == '_' || p[n] == '.' ||
+	       p[n] == '$')
+		n++;
+	return n;
+}
+
+static bool is_name(const char *p, const char *name)
+{
+	size_t len = name_length(p);
+
+	return len == strlen(name) && !strncasecmp(p, name, len);
+}
+
+static enum directive directive_of(const char *p)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(directives); i++)
+		if (is_name(p, directives[i].name))
+			return directives[i].kind;
+	return DIR_NONE;
+}
+
+bool pgconf_may_set(const char *text, const char *name)
+{
+	for (const char *p = text; p; p = strchr(p, '\n')) {
+		p += strspn(p, " \t\r\n");
+		if (is_name(p, name) || directive_of(p) != DIR_NONE)
+			return true;
+	}
+	return false;
+}
+
 /* Which include directive a line is; its value goes to *ret_value (heap). */
 static enum directive parse_line(const char *line, char **ret_value)
 {
 	struct str value = STR_INIT;
-	const char *name = skip_blank(line), *p = name;
-	enum directive kind = DIR_NONE;
-	size_t len;
+	const char *p = skip_blank(line);
+	enum directive kind = directive_of(p);
 
-	while (isalnum((unsigned char)*p) || *p == '_' || *p == '.' || *p == '$')
-		p++;
-	len = (size_t)(p - name);
-	for (size_t i = 0; i < ARRAY_SIZE(directives); i++)
-		if (len == strlen(directives[i].name) &&
-		    !strncasecmp(name, directives[i].name, len))
-			kind = directives[i].kind;
 	if (kind == DIR_NONE)
 		return DIR_NONE;
-	p = skip_blank(p);
+	p = skip_blank(p + name_length(p));
 	if (*p == '=')
 		p = skip_blank(p + 1);
 	str_add(&value, "");

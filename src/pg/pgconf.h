@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define PGCONF_MAP "pgbranchfs"
@@ -19,6 +20,9 @@ char *pgconf_hba(void);
  * names, ended by NULL, repeats allowed) may also be `superuser`.
  */
 char *pgconf_ident(const char *const *admins, const char *superuser);
+
+/* May this text of a postgresql.conf, or what it includes, set `name`? */
+bool pgconf_may_set(const char *text, const char *name);
 
 /* How pgconf_filter reads the data directory; paths are relative to it. */
 struct pgconf_source {

@@ -18,7 +18,8 @@
 #define CONNECT_TIMEOUT_S "10"
 #define OPTIONS_BASE                                                                   \
 	"-c synchronous_commit=on -c statement_timeout=60000 -c lock_timeout=30000 "   \
-	"-c search_path=pg_catalog -c client_min_messages=error"
+	"-c search_path=pg_catalog -c client_min_messages=error "                      \
+	"-c default_transaction_read_only=off"
 
 void pgconn_clean(PGconn **conn)
 {

@@ -46,10 +46,11 @@ static const struct forced forced[] = {
 	{"recovery_target_xid=", 0, 0},
 	{"recovery_target_timeline=latest", 0, 0},
 	{"sync_replication_slots=off", 17, 0},
+	/* a standby is promoted by SQL, and one that recovers is not ready yet */
+	{"hot_standby=on", 0, 0},
 	/* a commit must not wait for standbys that only the parent has */
 	{"synchronous_standby_names=", 0, 0},
-	/* no file, port or log of the parent (hazard 7) */
-	{"external_pid_file=", 0, 0},
+	/* no port or log of the parent (hazard 7) */
 	{"stats_temp_directory=pg_stat_tmp", 0, 15},
 	{"logging_collector=off", 0, 0},
 	{"log_destination=stderr", 0, 0},
@@ -58,6 +59,11 @@ static const struct forced forced[] = {
 	{"port=5432", 0, 0},
 	/* jobs (hazard 19); a placeholder where pg_cron is not loaded */
 	{"cron.launch_active_jobs=off", 0, 0},
+	/* a commit that was acknowledged is there after a power cut; a directory fsync
+	 * that failed is not tried again */
+	{"fsync=on", 0, 0},
+	{"full_page_writes=on", 0, 0},
+	{"data_sync_retry=off", 0, 0},
 	/* recycled WAL would count as the branch's own data (hazard 12) */
 	{"wal_recycle=off", 0, 0},
 	{"wal_init_zero=off", 0, 0},
@@ -146,6 +152,9 @@ static void add_paths(struct list *l, const struct pgexec_spec *s, const char *r
 	list_setting(l, text_format("data_directory=%s/data", run));
 	list_setting(l, text_format("hba_file=%s/pg_hba.conf", run));
 	list_setting(l, text_format("ident_file=%s/pg_ident.conf", run));
+	/* not the parent's; and "" would make the server complain at each start */
+	if (s->pid_file)
+		list_setting(l, text_format("external_pid_file=%s/external.pid", run));
 	list_setting(l, text_format("unix_socket_directories=../../.run/%u", s->no));
 	list_setting(l, strdup("unix_socket_group="));
 	list_setting(l, strdup("unix_socket_permissions=0777"));

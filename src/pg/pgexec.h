@@ -26,6 +26,7 @@ struct pgexec_spec {
 	uint64_t wal_segment_bytes;
 	bool first_start; /* no server ran on the branch yet: all it has is durable */
 	bool unprepared;  /* subscriptions of the parent may still be enabled */
+	bool pid_file;    /* its configuration may ask for an external pid file */
 	const char *store_path;
 };
 

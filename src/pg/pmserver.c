@@ -3,8 +3,8 @@
  * pmserver.c - a server as a process: started, seen to be ready, prepared, stopped,
  * and buried.
  *
- *	plan (pool) -> spawn -> "ready" in postmaster.pid -> prepare (pool) -> started
- *	stop: SIGINT, then SIGQUIT, then SIGKILL, each with a deadline
+ *	open (doorman) -> plan (pool) -> spawn -> "ready" in postmaster.pid -> prepare
+ *(pool) -> started stop: SIGINT, then SIGQUIT, then SIGKILL, each with a deadline
  *
  * A child is spawned on the loop thread, because the parent-death signal follows
  * the thread that made it.  A postmaster that died by a signal may leave processes
@@ -17,6 +17,7 @@
 #include "pg/postmaster_priv.h"
 #include "pg/prepare.h"
 #include "pg/startplan.h"
+#include "pg/subscan.h"
 #include "store/overlay.h"
 
 #include <fcntl.h>
@@ -369,6 +370,15 @@ static void serve(struct postmaster *pm, PGconn *conn)
 	pm_started(pm);
 }
 
+/* Is there nothing to do in the server but to note that?  Recovery is over. */
+static bool is_prepared(const struct job *j)
+{
+	struct overlay *data;
+
+	return !j->promote && branch_overlay(j->pm->branch, &data) == 0 &&
+	       subscan_none(data);
+}
+
 static void prepare_work(struct job *j)
 {
 	struct prepare_spec spec = {
@@ -378,7 +388,8 @@ static void prepare_work(struct job *j)
 		.timeout_ms = start_timeout_ms(j->conf),
 	};
 
-	j->rc = prepare_run(&spec, &j->conn, &j->err);
+	if (!is_prepared(j))
+		j->rc = prepare_run(&spec, &j->conn, &j->err);
 	if (j->rc == 0 && j->subscriptions)
 		j->rc = branch_set_flag(j->pm->branch, BRANCH_PREPARED, true, &j->err);
 }
@@ -515,10 +526,9 @@ static void plan_work(struct job *j)
 	j->rc = fence_end_orphans(j->orphan_key, j->orphan_id, &j->err);
 	if (j->rc < 0)
 		return;
-	j->rc = start_plan_make(j->pm->branch, j->pm->fleet->dirs, j->conf,
-				registry_path(j->pm->fleet->reg),
-				j->watch ? pidfile_written : NULL, j->pm->slot,
-				&j->plan, &j->err);
+	j->rc = start_plan_make(
+		j->pm->branch, j->rd, j->conf, registry_path(j->pm->fleet->reg),
+		j->watch ? pidfile_written : NULL, j->pm->slot, &j->plan, &j->err);
 }
 
 static void plan_done(struct job *j)
@@ -535,7 +545,7 @@ static void plan_done(struct job *j)
 		pm->log_off = j->plan.log_off;
 		pm->subscriptions = j->plan.subscriptions;
 		pm->promote = j->plan.promote;
-		pm->rd = rundir_get(j->plan.rd);
+		pm->rd = rundir_get(j->rd);
 		j->rc = spawn(pm, &j->plan, &j->err);
 	}
 	if (j->rc < 0) {
@@ -544,6 +554,43 @@ static void plan_done(struct job *j)
 	}
 	pm_publish(pm);
 	loop_timer_arm(pm->deadline, start_timeout_ms(pm->conf));
+}
+
+/* On the loop: the job has its run directory, so the pool may go on. */
+static void run_dir_opened(void *ctx, int rc, struct rundir *rd)
+{
+	struct job *j = ctx;
+
+	if (rc < 0) {
+		j->rc = err_set(&j->err, rc,
+				"cannot open its directories in the mount: %s",
+				strerrordesc_np(-rc));
+	} else if (!job_is_current(j)) {
+		j->rc = -ECANCELED;
+	} else {
+		j->rd = rundir_get(rd);
+		if (pool_post(j->pm->fleet->pool, job_run, j) == 0)
+			return;
+		j->rc = err_set(&j->err, -ENOMEM, "out of memory");
+	}
+	job_finish(j);
+}
+
+/* Posts j, or frees it, as job_post: the doorman comes first. */
+static int job_post_opened(struct job *j)
+{
+	struct postmaster *pm = j->pm;
+	struct fleet *f = pm->fleet;
+	int rc;
+
+	rc = doorman_open(f->doorman, f->dirs, pm->branch, run_dir_opened, j);
+	if (rc < 0) {
+		job_free(j);
+		return rc;
+	}
+	pm->busy++;
+	f->jobs++;
+	return 0;
 }
 
 void pm_server_begin(struct postmaster *pm)
@@ -565,7 +612,7 @@ void pm_server_begin(struct postmaster *pm)
 		j->watch = !pm->watched;
 		j->orphan_key = pm->slot->orphan_key;
 		j->orphan_id = pm->slot->orphan_id;
-		rc = job_post(j);
+		rc = job_post_opened(j);
 	}
 	if (rc < 0) {
 		(void)err_set(&e, rc, "out of memory");

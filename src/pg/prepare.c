@@ -4,8 +4,9 @@
  *
  * A copied subscription would take over the parent's replication slot.  It is
  * disabled and its slot forgotten, but the row stays: DROP SUBSCRIPTION would talk
- * to the publisher even then.  The server runs without logical replication workers
- * until this was done once.
+ * to the publisher even then, and drop the slots with which the parent copies its
+ * tables.  So that a user's DROP does not either, the connection leads nowhere.  The
+ * server runs without logical replication workers until this was done once.
  */
 #include "pg/prepare.h"
 
@@ -13,31 +14,43 @@
 
 #include <string.h>
 
+/* With a password, which some subscriptions must have to be altered. */
+#define NOWHERE "'host=/detached-by-pgbranchfs password=none'"
+
 static const char list_sql[] =
 	"SELECT d.datname, s.subname, s.subenabled, s.subslotname IS NOT NULL,"
-	"       d.datallowconn"
+	"       d.datallowconn, s.subconninfo <> " NOWHERE
 	"  FROM pg_catalog.pg_subscription s"
 	"  JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
 	" ORDER BY 1, 2";
 
 /* For databases that nobody may connect to, where ALTER SUBSCRIPTION cannot run. */
 static const char closed_sql[] =
-	"UPDATE pg_catalog.pg_subscription SET subenabled = false, subslotname = NULL"
+	"UPDATE pg_catalog.pg_subscription SET subenabled = false, subslotname = NULL,"
+	"       subconninfo = " NOWHERE
 	" WHERE subdbid IN (SELECT oid FROM pg_catalog.pg_database"
 	"                    WHERE NOT datallowconn)";
 
+/* A subscription, and what of it is still as the parent has it. */
+struct subscription {
+	const char *db, *name;
+	bool enabled, slot, connected;
+};
+
 /* Appends the statements that cut one subscription off. */
-static int add_statements(PGconn *conn, const char *name, bool enabled, bool slot,
-			  struct str *sql)
+static int add_statements(PGconn *conn, const struct subscription *s, struct str *sql)
 {
-	char *quoted = PQescapeIdentifier(conn, name, strlen(name));
+	char *quoted = PQescapeIdentifier(conn, s->name, strlen(s->name));
 
 	if (!quoted)
 		return -ENOMEM;
-	if (enabled)
+	if (s->enabled)
 		str_printf(sql, "ALTER SUBSCRIPTION %s DISABLE;", quoted);
-	if (slot)
+	if (s->slot)
 		str_printf(sql, "ALTER SUBSCRIPTION %s SET (slot_name = NONE);",
+			   quoted);
+	if (s->connected)
+		str_printf(sql, "ALTER SUBSCRIPTION %s CONNECTION " NOWHERE ";",
 			   quoted);
 	PQfreemem(quoted);
 	return sql->failed ? -ENOMEM : 0;
@@ -48,24 +61,22 @@ static void clean_str(struct str *s)
 	str_fini(s);
 }
 
-static int detach_one(const struct prepare_spec *spec, const char *db, const char *name,
-		      bool enabled, bool slot, struct err *e)
+static int detach_one(const struct prepare_spec *spec, const struct subscription *s,
+		      struct err *e)
 {
 	CLEAN(pgconn_clean) PGconn *conn = NULL;
 	CLEAN(clean_str) struct str sql = STR_INIT;
 	int rc;
 
-	rc = pgconn_open(&spec->conn, db, &conn, e);
+	rc = pgconn_open(&spec->conn, s->db, &conn, e);
 	if (rc < 0)
-		return err_wrap(e, rc, "database \"%s\"", db);
-	rc = add_statements(conn, name, enabled, slot, &sql);
+		return err_wrap(e, rc, "database \"%s\"", s->db);
+	rc = add_statements(conn, s, &sql);
 	if (rc < 0)
 		return err_set(e, rc, "out of memory");
-	if (!sql.len)
-		return 0;
 	rc = pgconn_exec(conn, sql.s, spec->timeout_ms, NULL, e);
-	return rc < 0 ? err_wrap(e, rc, "subscription \"%s\" in database \"%s\"", name,
-				 db)
+	return rc < 0 ? err_wrap(e, rc, "subscription \"%s\" in database \"%s\"",
+				 s->name, s->db)
 		      : 0;
 }
 
@@ -85,16 +96,17 @@ static int detach_subscriptions(const struct prepare_spec *spec, PGconn *conn,
 	if (rc < 0)
 		return err_wrap(e, rc, "cannot list subscriptions");
 	for (int i = 0; i < PQntuples(res); i++) {
-		bool enabled = is_true(res, i, 2), slot = is_true(res, i, 3);
+		const struct subscription s = {
+			PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), is_true(res, i, 2),
+			is_true(res, i, 3), is_true(res, i, 5)};
 
-		if (!enabled && !slot)
+		if (!s.enabled && !s.slot && !s.connected)
 			continue;
 		if (!is_true(res, i, 4)) {
 			closed = true;
 			continue;
 		}
-		rc = detach_one(spec, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
-				enabled, slot, e);
+		rc = detach_one(spec, &s, e);
 		if (rc < 0)
 			return err_wrap(e, rc, "cannot detach a subscription");
 	}

@@ -12,12 +12,14 @@
 #include <stdio.h>
 
 struct rundirs {
-	char *path; /* MNT/.run */
-	pthread_mutex_t lock;
-	int fd; /* lock: lock; -1: not opened yet */
+	char *path;           /* MNT/.run */
+	pthread_mutex_t lock; /* not held while anything is opened */
+	int fd;               /* lock: lock; -1: no handles */
+	unsigned handles;     /* lock: lock */
 };
 
 struct rundir {
+	struct rundirs *dirs;
 	atomic_uint refs;
 	int fd;
 	int data_fd; /* -1: not pinned; set once, before the handle is shared */
@@ -44,44 +46,65 @@ struct rundirs *rundirs_free(struct rundirs *d)
 {
 	if (!d)
 		return NULL;
-	clean_fd(&d->fd);
 	(void)pthread_mutex_destroy(&d->lock);
 	free(d->path);
 	free(d);
 	return NULL;
 }
 
-int rundirs_attach(struct rundirs *d)
+/* Counts one handle more, and opens MNT/.run for the first.  There is one opener. */
+static int dirs_get(struct rundirs *d, int *ret_fd)
 {
+	int fd;
+
+	{
+		LOCK_SCOPE(&d->lock);
+		d->handles++;
+		fd = d->fd;
+	}
+	if (fd < 0) {
+		fd = open(d->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		LOCK_SCOPE(&d->lock);
+		d->fd = fd;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static void dirs_put(struct rundirs *d)
+{
+	CLEAN(clean_fd) int fd = -1;
+
 	LOCK_SCOPE(&d->lock);
-	if (d->fd < 0)
-		d->fd = open(d->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return d->fd < 0 ? -errno : 0;
+	if (--d->handles == 0)
+		fd = steal_fd(&d->fd);
 }
 
 int rundir_open(struct rundirs *d, uint32_t no, struct rundir **ret_rd)
 {
 	struct rundir *rd;
 	char name[16];
-	int rc;
+	int rc, top = -1;
 
-	rc = rundirs_attach(d);
-	if (rc < 0)
-		return rc;
 	rd = calloc(1, sizeof(*rd));
 	if (!rd)
 		return -ENOMEM;
+	rd->dirs = d;
 	atomic_init(&rd->refs, 1);
-	rd->data_fd = -1;
+	rd->fd = rd->data_fd = -1;
 	(void)snprintf(name, sizeof(name), "%u", no); /* fits */
-	rd->fd = openat(d->fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (rd->fd < 0) {
-		rc = -errno;
-		free(rd);
-		return rc;
+	rc = dirs_get(d, &top);
+	if (rc == 0) {
+		rd->fd = openat(top, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		rc = rd->fd < 0 ? -errno : 0;
 	}
-	*ret_rd = rd;
-	return 0;
+	if (rc < 0)
+		(void)rundir_put(rd);
+	else
+		*ret_rd = rd;
+	return rc;
 }
 
 int rundir_pin_data(struct rundir *rd)
@@ -103,6 +126,7 @@ struct rundir *rundir_put(struct rundir *rd)
 		return NULL;
 	clean_fd(&rd->data_fd);
 	clean_fd(&rd->fd);
+	dirs_put(rd->dirs);
 	free(rd);
 	return NULL;
 }

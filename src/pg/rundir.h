@@ -7,7 +7,12 @@
  * kernel holds while it waits for our answer to a mkdir or rmdir.  The pinned
  * dentries spare the server's own walks that lock, too.
  *
- * Opening blocks on our own mount: never on a FUSE worker, nor on the loop.
+ * Any descriptor in the mount makes it busy, so MNT/.run itself is open only as long
+ * as there are handles: while a server runs or a listener stands.  Opening it again
+ * is the one walk through the root, and may have to wait until a mkdir or rmdir is
+ * answered.  So only a thread that no answer ever waits for may open a handle: the
+ * doorman's.  Not a FUSE worker, not the loop, and not the pool, whose threads a
+ * mkdir needs.  Giving a handle back never blocks.
  */
 #ifndef PG_RUNDIR_H
 #define PG_RUNDIR_H
@@ -23,12 +28,11 @@ struct rundir;
 
 int rundirs_new(const char *mountpoint, struct rundirs **ret_dirs) MUST_CHECK;
 struct rundirs *rundirs_free(struct rundirs *d); /* NULL is fine; returns NULL */
-/* Opens MNT/.run ahead of the first use; the mount must be up. */
-int rundirs_attach(struct rundirs *d) MUST_CHECK;
 
-/* Opens a branch's run directory; the result holds one reference. */
+/* Opens a branch's run directory, on the doorman's thread; one reference. */
 int rundir_open(struct rundirs *d, uint32_t no, struct rundir **ret_rd) MUST_CHECK;
-/* Pins the branch's data directory as well, before a server is started in it. */
+/* Pins the branch's data directory as well, before a server is started in it.  Same
+ * thread: the directory's link leads through the root. */
 int rundir_pin_data(struct rundir *rd) MUST_CHECK;
 struct rundir *rundir_get(struct rundir *rd);
 struct rundir *rundir_put(struct rundir *rd); /* NULL is fine; returns NULL */

@@ -14,6 +14,7 @@
 #include "pg/pgbin.h"
 #include "pg/pgconf.h"
 #include "pg/pgexec.h"
+#include "pg/subscan.h"
 #include "store/overlay.h"
 
 #include <fcntl.h>
@@ -27,6 +28,7 @@
 
 struct maker {
 	struct branch *b;
+	const struct rundir *rd;
 	struct branch_info info;
 	const struct fleet_conf *conf;
 	struct overlay *data, *run;
@@ -70,7 +72,7 @@ static int remove_stale(struct maker *m, struct err *e)
 			return err_set(e, rc, "cannot remove a stale %s: %s", stale[i],
 				       strerrordesc_np(-rc));
 	}
-	fd = openat(rundir_fd(m->plan->rd), "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(rundir_fd(m->rd), "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, -errno, "cannot open the data directory: %s",
 			       strerrordesc_np(errno));
@@ -189,37 +191,31 @@ static int write_config(struct maker *m, struct err *e)
 	return m->config_file ? 0 : no_memory(e);
 }
 
-struct segment {
-	struct overlay *o;
-	uint64_t dir;
-	uint64_t bytes;
-};
-
+/* Notes the first WAL segment; asking for its size here would take locks twice. */
 static bool segment_entry(void *ctx, const char *name, uint64_t fid, mode_t type,
 			  uint64_t cookie)
 {
-	struct segment *s = ctx;
-	struct node_attr attr;
+	uint64_t *found = ctx;
 
 	(void)type; /* the name tells */
 	(void)cookie;
-	if (strlen(name) != 24 || strspn(name, "0123456789ABCDEF") != 24 ||
-	    overlay_getattr(s->o, fid, &attr) < 0)
+	if (strlen(name) != 24 || strspn(name, "0123456789ABCDEF") != 24)
 		return true;
-	s->bytes = attr.size_bytes;
+	*found = fid;
 	return false;
 }
 
 /* The size of a WAL segment, 0 if none is there to tell. */
 static uint64_t wal_segment_bytes(struct overlay *data)
 {
-	struct segment s = {data, 0, 0};
 	struct node_attr attr;
+	uint64_t fid = 0;
 
-	if (overlay_walk(data, "pg_wal", &attr) < 0 ||
-	    overlay_readdir(data, attr.fid, 0, segment_entry, &s) < 0)
+	if (overlay_walk(data, OVERLAY_WAL_DIR, &attr) < 0 ||
+	    overlay_readdir(data, attr.fid, 0, segment_entry, &fid) < 0 || !fid ||
+	    overlay_getattr(data, fid, &attr) < 0)
 		return 0;
-	return s.bytes;
+	return attr.size_bytes;
 }
 
 static int open_log(struct maker *m, struct err *e)
@@ -239,6 +235,25 @@ static int open_log(struct maker *m, struct err *e)
 	return 0;
 }
 
+/* Does any of the places that set it ask for an external pid file? */
+static bool wants_pid_file(const struct maker *m)
+{
+	static const char *const files[] = {"postgresql.conf", "postgresql.auto.conf"};
+	static const char name[] = "external_pid_file";
+
+	for (char **p = m->conf->settings; *p; p++)
+		if (pgconf_may_set(*p, name))
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		CLEAN(clean_free) char *text = NULL;
+
+		if (source_read(m->data, files[i], &text) == 0 &&
+		    pgconf_may_set(text, name))
+			return true;
+	}
+	return false;
+}
+
 static int make_command(struct maker *m, const char *store_path, struct err *e)
 {
 	const struct pgexec_spec spec = {
@@ -251,6 +266,7 @@ static int make_command(struct maker *m, const char *store_path, struct err *e)
 		.wal_segment_bytes = wal_segment_bytes(m->data),
 		.first_start = !m->info.started,
 		.unprepared = m->plan->subscriptions,
+		.pid_file = wants_pid_file(m),
 		.store_path = store_path,
 	};
 	int rc;
@@ -265,7 +281,7 @@ static int make_command(struct maker *m, const char *store_path, struct err *e)
 }
 
 /* Opens what the branch consists of; blocks until its layers are durable. */
-static int open_branch(struct maker *m, struct rundirs *dirs, struct err *e)
+static int open_branch(struct maker *m, struct err *e)
 {
 	int rc;
 
@@ -276,25 +292,29 @@ static int open_branch(struct maker *m, struct rundirs *dirs, struct err *e)
 	rc = branch_overlay(m->b, &m->data);
 	if (rc == 0)
 		rc = branch_run_overlay(m->b, &m->run);
-	if (rc < 0)
-		return err_set(e, rc, "cannot open the branch: %s",
-			       strerrordesc_np(-rc));
-	rc = rundir_open(dirs, m->info.no, &m->plan->rd);
-	if (rc == 0)
-		rc = rundir_pin_data(m->plan->rd);
-	if (rc < 0)
-		return err_set(e, rc, "cannot open its directories in the mount: %s",
-			       strerrordesc_np(-rc));
-	return 0;
+	return rc < 0 ? err_set(e, rc, "cannot open the branch: %s",
+				strerrordesc_np(-rc))
+		      : 0;
 }
 
-static int make_all(struct maker *m, struct rundirs *dirs, const char *store_path,
-		    struct err *e)
+/* Most branches have no subscriptions to cut off: often that is known already. */
+static int look_for_subscriptions(struct maker *m, struct err *e)
+{
+	m->plan->subscriptions = !m->info.prepared && m->info.parent[0];
+	/* after a start of its own the newest is perhaps only in the kernel's cache */
+	if (!m->plan->subscriptions || m->info.started || !subscan_was_clean(m->data) ||
+	    !subscan_none(m->data))
+		return 0;
+	m->plan->subscriptions = false;
+	return branch_set_flag(m->b, BRANCH_PREPARED, true, e);
+}
+
+static int make_all(struct maker *m, const char *store_path, struct err *e)
 {
 	struct node_attr attr;
 	int rc;
 
-	rc = open_branch(m, dirs, e);
+	rc = open_branch(m, e);
 	if (rc == 0)
 		rc = read_version(m, e);
 	if (rc == 0)
@@ -303,6 +323,8 @@ static int make_all(struct maker *m, struct rundirs *dirs, const char *store_pat
 		rc = write_auth(m, e);
 	if (rc == 0)
 		rc = write_config(m, e);
+	if (rc == 0)
+		rc = look_for_subscriptions(m, e);
 	if (rc == 0)
 		rc = open_log(m, e);
 	if (rc == 0)
@@ -322,20 +344,20 @@ static void maker_fini(struct maker *m)
 	free(m->config_file);
 }
 
-int start_plan_make(struct branch *b, struct rundirs *dirs,
+int start_plan_make(struct branch *b, const struct rundir *rd,
 		    const struct fleet_conf *conf, const char *store_path,
 		    void (*written)(void *ctx), void *ctx, struct start_plan *ret_plan,
 		    struct err *e)
 {
 	struct start_plan plan = START_PLAN_INIT;
-	CLEAN(maker_fini) struct maker m = {.b = b, .conf = conf, .plan = &plan};
+	CLEAN(maker_fini)
+	struct maker m = {.b = b, .rd = rd, .conf = conf, .plan = &plan};
 	int rc;
 
 	branch_info(b, &m.info);
 	fleet_conf_ids(conf, &m.info, &plan.uid, &plan.gid);
-	plan.subscriptions = !m.info.prepared && m.info.parent[0];
 	m.data_path = text_format("%s/.run/%u/data", conf->mountpoint, m.info.no);
-	rc = m.data_path ? make_all(&m, dirs, store_path, e) : no_memory(e);
+	rc = m.data_path ? make_all(&m, store_path, e) : no_memory(e);
 	if (rc < 0) {
 		start_plan_fini(&plan);
 		return rc;
@@ -352,6 +374,5 @@ void start_plan_fini(struct start_plan *p)
 	pgexec_free_list(&p->envp);
 	free(p->cwd);
 	clean_fd(&p->log_fd);
-	(void)rundir_put(p->rd);
 	*p = (struct start_plan)START_PLAN_INIT;
 }

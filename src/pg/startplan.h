@@ -16,7 +16,6 @@ struct start_plan {
 	int log_fd;
 	uint64_t log_off; /* where this run's lines begin */
 	int major;
-	struct rundir *rd;
 	bool subscriptions; /* to be cut off before anybody may connect */
 	bool promote;       /* it will come up as a standby */
 };
@@ -29,10 +28,11 @@ struct start_plan {
 /*
  * Waits until the branch's layers are durable; then removes what a dead server
  * left, writes the configuration, and notes that a server ran.  No process of the
- * branch may live.  written(ctx) is called after each write to postmaster.pid from
- * then on, as long as the branch is referenced; NULL: that was asked for before.
+ * branch may live.  rd: its run directory, data pinned.  written(ctx) is called after
+ * each write to postmaster.pid from then on, as long as the branch is referenced; NULL:
+ * that was asked for before.
  */
-int start_plan_make(struct branch *b, struct rundirs *dirs,
+int start_plan_make(struct branch *b, const struct rundir *rd,
 		    const struct fleet_conf *conf, const char *store_path,
 		    void (*written)(void *ctx), void *ctx, struct start_plan *ret_plan,
 		    struct err *e) MUST_CHECK;

@@ -208,6 +208,30 @@ static void test_filter_recursion(void **state)
 	assert_string_equal(dropped, "postgresql.conf: include 'postgresql.conf'\n");
 }
 
+static void test_may_set(void **state)
+{
+	static const struct {
+		const char *text;
+		bool may;
+	} rows[] = {
+		{"", false},
+		{"port = 1\n", false},
+		{"#external_pid_file = 'x'\n", false},
+		{"external_pid_files = 'x'\n", false},
+		{"port = 1 # external_pid_file\n", false},
+		{"external_pid_file = 'x'", true},
+		{"port = 1\r\n \tExternal_Pid_File='x'\n", true},
+		{"\n\ninclude_dir 'd'\n", true},
+		{"include_if_exists = 'd'\n", true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		ROW_EQUAL(rows[i].text,
+			  pgconf_may_set(rows[i].text, "external_pid_file"),
+			  rows[i].may);
+}
+
 /* ---- first packets and the error answer ---- */
 
 static void test_first_packet(void **state)
@@ -283,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_ident),
 		cmocka_unit_test(test_filter),
 		cmocka_unit_test(test_filter_recursion),
+		cmocka_unit_test(test_may_set),
 		cmocka_unit_test(test_first_packet),
 		cmocka_unit_test(test_error_bytes),
 	};

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "pg/pgbin.h"
 #include "pg/pgexec.h"
+#include "pg/subscan.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,48 +40,61 @@ static void test_argv_settings(void **state)
 		int major;
 		bool first_start, unprepared;
 		uint64_t segment;
+		bool pid_file;
 		const char *name, *expect; /* NULL: must not be there */
 	} rows[] = {
-		{"archive", 15, 0, 0, 0, "archive_mode", "archive_mode=off"},
-		{"archive library", 15, 0, 0, 0, "archive_library", "archive_library="},
-		{"no archive library", 14, 0, 0, 0, "archive_library", NULL},
-		{"standby", 15, 0, 0, 0, "primary_conninfo", "primary_conninfo="},
-		{"target", 18, 0, 0, 0, "recovery_target_lsn", "recovery_target_lsn="},
-		{"trigger file", 15, 0, 0, 0, "promote_trigger_file",
+		{"archive", 15, 0, 0, 0, 0, "archive_mode", "archive_mode=off"},
+		{"archive library", 15, 0, 0, 0, 0, "archive_library",
+		 "archive_library="},
+		{"no archive library", 14, 0, 0, 0, 0, "archive_library", NULL},
+		{"standby", 15, 0, 0, 0, 0, "primary_conninfo", "primary_conninfo="},
+		{"target", 18, 0, 0, 0, 0, "recovery_target_lsn",
+		 "recovery_target_lsn="},
+		{"trigger file", 15, 0, 0, 0, 0, "promote_trigger_file",
 		 "promote_trigger_file="},
-		{"no trigger file", 16, 0, 0, 0, "promote_trigger_file", NULL},
-		{"stats dir", 14, 0, 0, 0, "stats_temp_directory",
+		{"no trigger file", 16, 0, 0, 0, 0, "promote_trigger_file", NULL},
+		{"stats dir", 14, 0, 0, 0, 0, "stats_temp_directory",
 		 "stats_temp_directory=pg_stat_tmp"},
-		{"no stats dir", 15, 0, 0, 0, "stats_temp_directory", NULL},
-		{"slot sync", 17, 0, 0, 0, "sync_replication_slots",
+		{"no stats dir", 15, 0, 0, 0, 0, "stats_temp_directory", NULL},
+		{"slot sync", 17, 0, 0, 0, 0, "sync_replication_slots",
 		 "sync_replication_slots=off"},
-		{"no slot sync", 16, 0, 0, 0, "sync_replication_slots", NULL},
-		{"sync standbys", 15, 0, 0, 0, "synchronous_standby_names",
+		{"no slot sync", 16, 0, 0, 0, 0, "sync_replication_slots", NULL},
+		{"sync standbys", 15, 0, 0, 0, 0, "synchronous_standby_names",
 		 "synchronous_standby_names="},
-		{"cron", 15, 0, 0, 0, "cron.launch_active_jobs",
+		{"cron", 15, 0, 0, 0, 0, "cron.launch_active_jobs",
 		 "cron.launch_active_jobs=off"},
-		{"first start", 15, 1, 0, 0, "recovery_init_sync_method",
+		{"first start", 15, 1, 0, 0, 0, "recovery_init_sync_method",
 		 "recovery_init_sync_method=syncfs"},
-		{"later start", 15, 0, 0, 0, "recovery_init_sync_method",
+		{"later start", 15, 0, 0, 0, 0, "recovery_init_sync_method",
 		 "recovery_init_sync_method=fsync"},
-		{"unprepared", 15, 0, 1, 0, "max_logical_replication_workers",
+		{"unprepared", 15, 0, 1, 0, 0, "max_logical_replication_workers",
 		 "max_logical_replication_workers=0"},
-		{"prepared", 15, 0, 0, 0, "max_logical_replication_workers", NULL},
-		{"unknown segments", 15, 0, 0, 0, "min_wal_size", "min_wal_size=32MB"},
-		{"small segments", 15, 0, 0, 1 << 20, "min_wal_size",
+		{"prepared", 15, 0, 0, 0, 0, "max_logical_replication_workers", NULL},
+		{"unknown segments", 15, 0, 0, 0, 0, "min_wal_size",
 		 "min_wal_size=32MB"},
-		{"large segments", 15, 0, 0, 64 << 20, "min_wal_size",
+		{"small segments", 15, 0, 0, 1 << 20, 0, "min_wal_size",
+		 "min_wal_size=32MB"},
+		{"large segments", 15, 0, 0, 64 << 20, 0, "min_wal_size",
 		 "min_wal_size=128MB"},
-		{"data", 15, 0, 0, 0, "data_directory",
+		{"data", 15, 0, 0, 0, 0, "data_directory",
 		 "data_directory=/mnt/pg/.run/7/data"},
-		{"hba", 15, 0, 0, 0, "hba_file", "hba_file=/mnt/pg/.run/7/pg_hba.conf"},
-		{"ident", 15, 0, 0, 0, "ident_file",
+		{"hba", 15, 0, 0, 0, 0, "hba_file",
+		 "hba_file=/mnt/pg/.run/7/pg_hba.conf"},
+		{"ident", 15, 0, 0, 0, 0, "ident_file",
 		 "ident_file=/mnt/pg/.run/7/pg_ident.conf"},
-		{"socket", 15, 0, 0, 0, "unix_socket_directories",
+		{"socket", 15, 0, 0, 0, 0, "unix_socket_directories",
 		 "unix_socket_directories=../../.run/7"},
-		{"no tcp", 15, 0, 0, 0, "listen_addresses", "listen_addresses="},
-		{"config", 15, 0, 0, 0, "config_file",
+		{"no tcp", 15, 0, 0, 0, 0, "listen_addresses", "listen_addresses="},
+		{"config", 15, 0, 0, 0, 0, "config_file",
 		 "config_file=/mnt/pg/.run/7/data/postgresql.conf"},
+		{"fsync", 15, 0, 0, 0, 0, "fsync", "fsync=on"},
+		{"torn pages", 15, 0, 0, 0, 0, "full_page_writes",
+		 "full_page_writes=on"},
+		{"no second fsync", 15, 0, 0, 0, 0, "data_sync_retry",
+		 "data_sync_retry=off"},
+		{"no pid file", 15, 0, 0, 0, 0, "external_pid_file", NULL},
+		{"own pid file", 15, 0, 0, 0, 1, "external_pid_file",
+		 "external_pid_file=/mnt/pg/.run/7/external.pid"},
 	};
 
 	(void)state;
@@ -92,6 +106,7 @@ static void test_argv_settings(void **state)
 		s.first_start = rows[i].first_start;
 		s.unprepared = rows[i].unprepared;
 		s.wal_segment_bytes = rows[i].segment;
+		s.pid_file = rows[i].pid_file;
 		ROW_EQUAL(rows[i].row, pgexec_argv(&s, &argv), 0);
 		at = last_setting(argv, rows[i].name);
 		if (rows[i].expect)
@@ -242,6 +257,55 @@ static void test_log_reason(void **state)
 	}
 }
 
+static void test_mapped_file(void **state)
+{
+	static const uint32_t map[] = {0x592717, 2, 1262, 1262, 6100, 16390};
+	static const struct {
+		const char *row;
+		uint32_t map[6];
+		size_t len;
+		uint32_t file;
+	} rows[] = {
+		{"empty", {0}, 0, 0},
+		{"other magic", {0x592718, 1, 6100, 5}, 16, 0},
+		{"not listed", {0x592717, 1, 1262, 5}, 16, 0},
+		{"more than there is", {0x592717, 2, 6100, 5}, 16, 0},
+		{"huge number", {0x592717, UINT32_MAX, 6100, 5}, 16, 0},
+		{"listed", {0x592717, 1, 6100, 5}, 16, 5},
+	};
+
+	(void)state;
+	assert_int_equal(subscan_mapped_file(map, sizeof(map), 6100), 16390);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		ROW_EQUAL(rows[i].row,
+			  subscan_mapped_file(rows[i].map, rows[i].len, 6100),
+			  rows[i].file);
+}
+
+static void test_control_clean(void **state)
+{
+	static const struct {
+		const char *row;
+		uint32_t control[5]; /* identifier, version, catalog, state */
+		size_t len;
+		bool clean;
+	} rows[] = {
+		{"empty", {0}, 0, false},
+		{"torn", {1, 1, 1300, 1, 1}, 16, false},
+		{"other byte order", {1, 1, 0x14050000, 1, 1}, 20, false},
+		{"no version", {1, 1, 0, 1, 1}, 20, false},
+		{"in production", {1, 1, 1300, 1, 6}, 20, false},
+		{"shut down in recovery", {1, 1, 1300, 1, 2}, 20, false},
+		{"shut down", {1, 1, 1800, 1, 1}, 20, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		ROW_EQUAL(rows[i].row,
+			  subscan_control_clean(rows[i].control, rows[i].len),
+			  rows[i].clean);
+}
+
 /* A directory with a program that calls itself postgres of that version. */
 static void fake_bin(const char *dir, const char *banner)
 {
@@ -315,6 +379,8 @@ int main(void)
 		cmocka_unit_test(test_pidfile),
 		cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_log_reason),
+		cmocka_unit_test(test_mapped_file),
+		cmocka_unit_test(test_control_clean),
 		cmocka_unit_test_setup_teardown(test_bin_dir, unit_dir_make, dir_free),
 		cmocka_unit_test_setup_teardown(test_bin_path, unit_dir_make, dir_free),
 	};
