@@ -200,6 +200,19 @@ void bfile_unpin(struct bfile *f)
 	f->pins--;
 }
 
+void bfile_let_go(struct bfile *f)
+{
+	struct fdcache *c = f->layer->store->fds;
+
+	LOCK_SCOPE(&c->lock);
+	LOCK_SCOPE(&f->lock);
+	if (f->pins > 0)
+		return;
+	ring_remove_locked(c, f);
+	clean_fd(&f->fd);
+	f->fd = -1;
+}
+
 void bfile_adopt_fd(struct bfile *f, int fd)
 {
 	{

@@ -56,6 +56,9 @@ struct bfile *bfile_put(struct bfile *f); /* NULL is fine; returns NULL */
 /* The descriptor (writable if the layer is not sealed); -errno. */
 int bfile_pin(struct bfile *f) MUST_CHECK;
 void bfile_unpin(struct bfile *f);
+/* Closes the descriptor now unless it is in use: the file was removed, and its space
+ * is free only then. */
+void bfile_let_go(struct bfile *f);
 /* Gives the cache a descriptor of a file that was just made. */
 void bfile_adopt_fd(struct bfile *f, int fd);
 

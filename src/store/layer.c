@@ -591,6 +591,15 @@ void layer_remove_file(struct layer *l, uint64_t fid)
 	}
 }
 
+void layer_let_go(struct layer *l)
+{
+	struct bfile *f, *next;
+
+	READ_SCOPE(&l->lock);
+	HASH_ITER(hh, l->files, f, next)
+		bfile_let_go(f);
+}
+
 void layer_remove_dirnames(struct layer *l, uint64_t dir)
 {
 	char path[BFILE_PATH_MAX];

@@ -118,6 +118,9 @@ void layer_remove_file(struct layer *l, uint64_t fid);
 /* Removes names/DIR of a directory that is gone. */
 void layer_remove_dirnames(struct layer *l, uint64_t dir);
 
+/* Closes the files of a layer whose directory was removed. */
+void layer_let_go(struct layer *l);
+
 /* fsync of one of the directories, if it changed; and of the way to it. */
 int layer_sync_part(struct layer *l, enum layer_part part) MUST_CHECK;
 int layer_sync_dirnames(struct layer *l, uint64_t dir) MUST_CHECK;

@@ -439,6 +439,7 @@ int registry_reclaim(struct registry *r)
 	while ((l = take_dead(r)) != NULL) {
 		int one = remove_layer_dir(r, l->id);
 
+		layer_let_go(l); /* somebody may still hold the branch */
 		rc = rc < 0 ? rc : one;
 		if (l->parent) {
 			LOCK_SCOPE(&r->change);

@@ -151,6 +151,25 @@ static unsigned count_layers(struct fixture *fx)
 	return n;
 }
 
+/* Descriptors of files that were removed: their space is not free. */
+static unsigned count_removed_open(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	struct dirent *ent;
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while ((ent = readdir(d)) != NULL) {
+		char target[256];
+		ssize_t len = readlinkat(dirfd(d), ent->d_name, target, sizeof(target) - 1);
+
+		target[len > 0 ? len : 0] = '\0';
+		n += strstr(target, "(deleted)") != NULL;
+	}
+	(void)closedir(d);
+	return n;
+}
+
 static void test_fresh_copy(void **state)
 {
 	struct fixture *fx = *state;
@@ -327,9 +346,10 @@ static void test_reclaim(void **state)
 	assert_int_equal(count_layers(fx), before + 2); /* b stands on the frozen one */
 	expect(b, "x", "1");
 	assert_int_equal(registry_discard(fx->reg, b, &e), 0);
-	branch_put(b);
 	assert_int_equal(registry_reclaim(fx->reg), 0);
 	assert_int_equal(count_layers(fx), before);
+	assert_int_equal(count_removed_open(), 0); /* though we still hold the branch */
+	branch_put(b);
 	/* what a crash leaves is found at the next mount */
 	assert_int_equal(mkdirat(registry_dirfd(fx->reg), "layers/000000ff", 0700), 0);
 	reopen(fx);
