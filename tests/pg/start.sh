@@ -1,0 +1,182 @@
+#!/bin/bash
+# What a start of a server does and leaves out, and what is left when none runs.
+# shellcheck disable=SC2317 # functions are called through ok and settles
+. "$(dirname "$0")/../lib/testlib.sh"
+need_fuse
+need_postgres
+
+new_store
+cat >"$STORE/pgbranchfs.conf" <<CONF
+[branch]
+idle_timeout = 0
+[settings]
+shared_buffers = 16MB
+wal_level = logical
+CONF
+mount_only
+daemon=$(daemon_pid)
+
+# status BRANCH KEY
+status() {
+	sed -n "s/^$2 //p" "$MNT/$1/status"
+}
+
+set_state() {
+	echo "$2" >"$MNT/$1/state" || fail "cannot write $2 to the state of $1"
+}
+
+settings_of() {
+	local branch=$1 name
+
+	shift
+	for name; do
+		sql "$branch" "show $name"
+	done | tr '\n' ' '
+}
+
+# What the daemon has open in the mount.
+in_mount() {
+	find "/proc/$daemon/fd" -lname "$MNT*"
+}
+
+# --- A server leaves nothing open when it is gone
+
+is 'nothing is open in a fresh mount' "$(in_mount)" ''
+set_state main running
+ok 'a running server is held on to' test -n "$(in_mount)"
+set_state main stopped
+is 'a stopped one is not' "$(in_mount)" ''
+
+# --- Durability cannot be switched off, not even by the cluster itself
+
+cat >>"$MNT/main/data/postgresql.conf" <<CONF
+fsync = off
+full_page_writes = off
+data_sync_retry = on
+CONF
+set_state main running
+is 'fsync is on' "$(settings_of main fsync full_page_writes data_sync_retry)" 'on on off '
+
+# --- No complaint, and an external pid file only where one is wanted
+
+nok 'the log of a start has no complaint' \
+	grep -E 'could not|WARNING|ERROR|FATAL' "$MNT/main/log"
+is 'no external pid file' "$(settings_of main external_pid_file)" ' '
+sql main "alter system set external_pid_file = '$TMP/outside.pid'"
+set_state main stopped
+set_state main running
+like 'one that is asked for is in the run directory' \
+	"$(settings_of main external_pid_file)" "^$MNT/.run/[0-9]+/external.pid $"
+nok 'and not outside' test -e "$TMP/outside.pid"
+nok 'without a complaint' grep -q 'could not' "$MNT/main/log"
+sql main 'alter system reset external_pid_file'
+
+# --- A branch of a cluster without subscriptions is ready at once
+
+workers=$(settings_of main max_logical_replication_workers)
+sql main 'create table t (id int primary key); insert into t values (1)'
+connections() {
+	grep -c 'connection authorized' "$MNT/$1/log"
+}
+sql main 'alter system set log_connections = on'
+set_state main stopped
+
+ok 'mkdir of a stopped parent' mkdir "$MNT/clean"
+set_state clean running
+is 'it runs as any other' "$(settings_of clean max_logical_replication_workers)" "$workers"
+is 'it is noted as prepared' "$(sed -n 's/^prepared *= *//p' "$STORE/branches/clean.ini")" \
+	"$(sed -n 's/^prepared *= *//p' "$STORE/branches/main.ini")"
+is 'nobody had to connect for that' "$(connections clean)" 1
+
+set_state main running
+sql main 'insert into t values (2)'
+ok 'mkdir of a running parent' mkdir "$MNT/crashed"
+set_state crashed running
+is 'is recovered' "$(sql crashed 'select count(*) from t')" 2
+is 'nobody had to connect before' "$(connections crashed)" 1
+is 'it is noted, too' "$(sed -n 's/^prepared *= *//p' "$STORE/branches/crashed.ini")" \
+	"$(sed -n 's/^prepared *= *//p' "$STORE/branches/main.ini")"
+
+# --- One with subscriptions is not, whether its parent was stopped or not
+
+publication="connection 'host=/nowhere' publication p with (connect = false, slot_name = 's')"
+sql main "create subscription s $publication" 2>/dev/null
+is 'main has a subscription' "$(sql main 'select count(*) from pg_subscription')" 1
+ok 'mkdir of a running subscriber' mkdir "$MNT/sub1"
+is 'has it without its slot' \
+	"$(sql sub1 'select subenabled, subslotname is null from pg_subscription')" 'f|t'
+sql main checkpoint
+set_state main stopped
+ok 'mkdir of a stopped subscriber' mkdir "$MNT/sub2"
+is 'has it without its slot' \
+	"$(sql sub2 'select subenabled, subslotname is null from pg_subscription')" 'f|t'
+is 'and no workers until then' "$(settings_of sub2 max_logical_replication_workers)" '0 '
+set_state main running
+is 'main keeps its slot' "$(sql main 'select subslotname from pg_subscription')" s
+# the catalog gets another file
+sql main 'vacuum full pg_subscription'
+set_state main stopped
+ok 'mkdir of one with a rewritten catalog' mkdir "$MNT/sub3"
+is 'has it without its slot' \
+	"$(sql sub3 'select subenabled, subslotname is null from pg_subscription')" 'f|t'
+
+# --- Starts while branches come and go: nothing waits for a lock in a circle
+
+storm() {
+	local i
+
+	for i in $(seq 8); do
+		mkdir "$MNT/storm$1$i" || return 1
+		rmdir "$MNT/storm$1$i" || return 1
+	done
+}
+for b in clean crashed sub1 sub2 sub3; do
+	set_state "$b" stopped
+done
+pids=()
+for n in a b; do
+	storm $n &
+	pids+=($!)
+done
+for b in clean crashed sub1 sub2 sub3; do
+	(for i in 1 2; do
+		timeout 60 bash -c "echo running >'$MNT/$b/state'" || exit 1
+		timeout 60 bash -c "echo stopped >'$MNT/$b/state'" || exit 1
+	done) &
+	pids+=($!)
+done
+for pid in "${pids[@]}"; do
+	watch_pid "$pid"
+done
+for pid in "${pids[@]}"; do
+	ok 'mkdir, rmdir, starts and stops at once' wait "$pid"
+done
+
+# --- The end: nobody is in the mount any more
+
+daemon_is_gone() {
+	[ -z "$(daemon_pid)" ]
+}
+is 'all servers are stopped' "$(servers_here)" ''
+set_state clean running
+is 'our own umount says nothing' "$("$PGBRANCHFS" umount "$MNT" 2>&1)" ''
+nok 'and has unmounted' is_mounted "$MNT"
+settles 'the daemon is gone' daemon_is_gone
+
+if [ "$(id -u)" = 0 ]; then
+	mount_only
+	daemon=$(daemon_pid)
+	for b in clean sub3; do
+		set_state "$b" running
+		set_state "$b" stopped
+	done
+	# a socket that somebody looked up is listened on for some minutes
+	is 'without clients the daemon has left its mount' "$(in_mount)" ''
+	ok 'umount from outside' umount "$MNT"
+	settles 'ends the daemon' daemon_is_gone
+	mount_only
+	is 'nothing is lost' "$(sql clean 'select 1' 2>&1 | grep -c 'stopped by hand')" 1
+	set_state clean running
+	is 'it serves' "$(sql clean 'select count(*) from t')" 1
+fi
+done_testing
