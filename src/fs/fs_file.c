@@ -14,10 +14,20 @@
 #include <string.h>
 
 struct handle {
+	struct handle *prev, *next; /* lock: open_handles' */
 	struct node n;
 	struct cowfile *f;     /* of a stored file */
 	struct ctl_handle ctl; /* of a virtual one */
 };
+
+/*
+ * All handles: when the mount ends under somebody who has files open, no RELEASE
+ * follows, and the handles keep their branches.
+ */
+static struct {
+	pthread_mutex_t lock;
+	struct handle *first; /* lock: lock */
+} open_handles = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* A worker's buffer for reads: as large as the largest request so far. */
 static _Thread_local struct {
@@ -50,6 +60,15 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 
 static void handle_free(struct handle *h)
 {
+	{
+		LOCK_SCOPE(&open_handles.lock);
+		if (h->prev)
+			h->prev->next = h->next;
+		else
+			open_handles.first = h->next;
+		if (h->next)
+			h->next->prev = h->prev;
+	}
 	if (h->f)
 		overlay_close(h->n.o, h->f);
 	ctl_close(&h->ctl);
@@ -67,7 +86,18 @@ static struct handle *handle_new(struct node *n)
 	h->n = *n;
 	h->ctl.log_fd = -1;
 	n->b = NULL;
+	LOCK_SCOPE(&open_handles.lock);
+	h->next = open_handles.first;
+	if (h->next)
+		h->next->prev = h;
+	open_handles.first = h;
 	return h;
+}
+
+void fs_file_close_all(void)
+{
+	while (open_handles.first)
+		handle_free(open_handles.first);
 }
 
 static int handle_open(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)

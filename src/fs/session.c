@@ -383,6 +383,22 @@ static bool has_ended(const struct fs_session *s)
 	return rc == 1 && p.revents & POLLERR;
 }
 
+/*
+ * Lets go of the device, which ends the connection.  What is at the mount point by now
+ * is not ours: libfuse must only forget it, as it does when the device is in error.
+ */
+static void drop_device(struct fs_session *s)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return;      /* the end of the session closes it */
+	(void)close(fds[0]); /* its other end polls as an error now */
+	if (dup3(fds[1], fuse_session_fd(s->fs.se), O_CLOEXEC) >= 0)
+		fuse_session_unmount(s->fs.se);
+	(void)close(fds[1]); /* the copy is libfuse's */
+}
+
 void fs_session_stop(struct fs_session *s)
 {
 	bool busy = false;
@@ -405,7 +421,10 @@ void fs_session_stop(struct fs_session *s)
 	if (rc < 0 || busy)
 		fuse_session_exit(s->fs.se);
 	join_workers(s, rc < 0 || busy);
-	if (!busy && rc == 0)
+	fs_file_close_all();
+	if (rc < 0 || busy)
+		drop_device(s);
+	else
 		fuse_session_unmount(s->fs.se);
 }
 
