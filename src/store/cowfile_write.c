@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cowfile_write.c - changing the bytes of a file, and making the changes durable.
+ * cowfile_write.c - changing the bytes of a file.
  *
- * Order of an fsync: bytes, then the map that says which of them count, then the
- * directory entries of both.  A crash between leaves old blocks, which no fsync
- * had promised.  Two more rules follow from "the size is the delta's size":
- * a truncation lowers the line of the map in memory only; before the file
- * grows again, size and map go to disk, so that a crash cannot show
- * old bytes where zeros were promised.
- *
- * Copy-up never copies more than the edges of a write, with one exception: a
- * file that is written block after block, each with an fsync (the WAL), gets
- * the next blocks copied up ahead, so that not every commit has to save a map.
+ * Copy-up copies no more than the edges of a write.  Two rules follow from "the
+ * size is the delta's size": a truncation lowers the line of the map in memory
+ * only; before the file grows again, size and map go to disk
+ * (cowfile_settle_cut_locked), so that a crash cannot show old bytes where
+ * zeros were promised.
  */
 #include "store/overlay_priv.h"
 
@@ -23,8 +18,6 @@
 #include <string.h>
 
 #define SIZE_MAX_BYTES ((uint64_t)INT64_MAX)
-#define AHEAD_FIRST 8 /* blocks: 64 KiB */
-#define AHEAD_MAX 128 /* 1 MiB */
 
 int cowfile_copy_up_locked(struct cowfile *f)
 {
@@ -81,7 +74,7 @@ int cowfile_set_mtime(struct cowfile *f, const struct timespec *mtime)
 }
 
 /* Copies blocks up from below; those beyond the line are owned already. */
-static int copy_up_blocks(struct cowfile *f, uint64_t blkno, uint64_t count)
+int cowfile_copy_blocks_locked(struct cowfile *f, uint64_t blkno, uint64_t count)
 {
 	struct bfile *top = f->parts[0];
 	uint64_t len = count * BLOCK_SIZE, off = blkno * BLOCK_SIZE;
@@ -122,9 +115,9 @@ static int own_edges(struct cowfile *f, uint64_t off, uint64_t len)
 	int rc = 0;
 
 	if (off % BLOCK_SIZE != 0 && !blockmap_owns(m, first))
-		rc = copy_up_blocks(f, first, 1);
+		rc = cowfile_copy_blocks_locked(f, first, 1);
 	if (rc == 0 && end % BLOCK_SIZE != 0 && !blockmap_owns(m, last))
-		rc = copy_up_blocks(f, last, 1);
+		rc = cowfile_copy_blocks_locked(f, last, 1);
 	return rc;
 }
 
@@ -150,49 +143,6 @@ static int own_blocks(struct cowfile *f, uint64_t off, uint64_t len)
 	return 0;
 }
 
-/* The part of an fsync that belongs to one part of the stack. */
-static int sync_part(struct cowfile *f, struct bfile *part, struct map_image *image)
-{
-	struct layer *l = part->layer;
-	int rc;
-
-	if (l->scratch || atomic_load(&l->durable))
-		return 0;
-	rc = bfile_sync_data(part);
-	if (rc == 0)
-		rc = bfile_save_map(part, image);
-	if (rc < 0 || atomic_load(&f->unlinked))
-		return rc;
-	rc = layer_sync_part(l, part->kind == BFILE_FULL ? PART_FULL : PART_DELTA);
-	if (rc == 0 && part->kind == BFILE_DELTA)
-		rc = layer_sync_part(l, PART_MAP);
-	if (rc == 0)
-		rc = layer_sync_part(l, PART_ATTR);
-	if (rc == 0 && part->name_dir)
-		rc = layer_sync_dirnames(l, part->name_dir);
-	return rc;
-}
-
-/* Before the file grows over a line that was lowered: see the head of this file. */
-static int settle_cut(struct cowfile *f)
-{
-	struct bfile *top = f->parts[0];
-	struct map_image image;
-	int rc;
-
-	if (!top->cut || top->layer->scratch) {
-		top->cut = false;
-		return 0;
-	}
-	rc = bfile_encode_map(top, &image);
-	if (rc == 0)
-		rc = sync_part(f, top, &image);
-	free(image.buf);
-	if (rc == 0)
-		top->cut = false;
-	return rc;
-}
-
 static void wrote(struct cowfile *f, uint64_t end)
 {
 	dsync_mark(&f->parts[0]->data);
@@ -210,6 +160,8 @@ static int write_top(struct cowfile *f, const void *buf, size_t len, uint64_t of
 	rc = fd_pwrite_full(fd, buf, len, off);
 	bfile_unpin(top);
 	wrote(f, rc == 0 ? off + len : 0);
+	if (f->is_wal)
+		atomic_store(&f->wal_end, off + len);
 	return rc;
 }
 
@@ -236,7 +188,7 @@ static int write_locked(struct cowfile *f, const void *buf, size_t len, uint64_t
 	if (f->parts[0]->kind == BFILE_FULL)
 		return write_top(f, buf, len, off);
 	if (off + len > atomic_load(&f->size_bytes))
-		rc = settle_cut(f);
+		rc = cowfile_settle_cut_locked(f);
 	if (rc == 0)
 		rc = own_edges(f, off, len);
 	if (rc == 0)
@@ -305,7 +257,7 @@ int cowfile_truncate(struct cowfile *f, uint64_t size)
 		return rc;
 	top = f->parts[0];
 	if (top->kind == BFILE_DELTA && size > atomic_load(&f->size_bytes))
-		rc = settle_cut(f);
+		rc = cowfile_settle_cut_locked(f);
 	if (rc == 0)
 		rc = set_size(f, size);
 	if (rc == 0 && top->kind == BFILE_DELTA && size < top->map.below_bytes) {
@@ -417,93 +369,8 @@ int cowfile_fallocate(struct cowfile *f, int mode, uint64_t off, uint64_t len)
 	if (f->parts[0]->kind == BFILE_FULL)
 		return allocate_top(f, mode, off, len);
 	if (!keep && off + len > atomic_load(&f->size_bytes))
-		rc = settle_cut(f);
+		rc = cowfile_settle_cut_locked(f);
 	if (rc < 0)
 		return rc;
 	return zero ? zero_delta(f, mode, off, len) : reserve_delta(f, mode, off, len);
-}
-
-/* Copies the next blocks up if the file is written in step; see the head. */
-static void copy_ahead(struct cowfile *f)
-{
-	struct bfile *top = f->parts[0];
-	uint64_t room =
-		top->map.below_bytes / BLOCK_SIZE; /* whole blocks below the line */
-	bool owned;
-
-	if (f->run_end == 0 || f->run_end >= room)
-		return;
-	f->ahead = f->ahead ? (f->ahead < AHEAD_MAX ? f->ahead * 2 : AHEAD_MAX) : 1;
-	if (f->ahead < AHEAD_FIRST && f->ahead == 1)
-		return; /* the first time may be the only one */
-	if (f->ahead < AHEAD_FIRST)
-		f->ahead = AHEAD_FIRST;
-	{
-		uint64_t n =
-			room - f->run_end < f->ahead ? room - f->run_end : f->ahead;
-
-		n = blockmap_run(&top->map, f->run_end, n, &owned);
-		if (!owned && copy_up_blocks(f, f->run_end, n) == 0)
-			f->run_end += n;
-	}
-}
-
-/* What an fsync has to take along, decided under the lock, done without it. */
-struct sync_plan {
-	struct bfile **parts; /* references */
-	struct map_image *images;
-	unsigned n;
-};
-
-static void sync_plan_fini(struct sync_plan *p)
-{
-	for (unsigned i = 0; i < p->n; i++) {
-		bfile_put(p->parts[i]);
-		free(p->images[i].buf);
-	}
-	free(p->parts);
-	free(p->images);
-}
-
-/* All parts that may not be on disk: the top, and below it those in layers that
- * were sealed a moment ago. */
-static int sync_plan_make(struct cowfile *f, struct sync_plan *p)
-{
-	int rc = 0;
-
-	p->parts = calloc(f->nparts, sizeof(struct bfile *));
-	p->images = calloc(f->nparts, sizeof(*p->images));
-	if (!p->parts || !p->images)
-		return -ENOMEM;
-	for (unsigned i = 0; i < f->nparts && rc == 0; i++) {
-		struct bfile *part = f->parts[i];
-
-		if (part->layer->scratch || atomic_load(&part->layer->durable))
-			continue;
-		rc = bfile_encode_map(part, &p->images[p->n]);
-		if (rc == 0)
-			p->parts[p->n++] = bfile_get(part);
-	}
-	return rc;
-}
-
-int cowfile_sync(struct cowfile *f, int datasync)
-{
-	CLEAN(sync_plan_fini) struct sync_plan plan = {NULL, NULL, 0};
-	int rc;
-
-	(void)datasync; /* times are all that it would leave out, and cost nothing */
-	{
-		READ_SCOPE(&f->o->freeze);
-		WRITE_SCOPE(&f->lock);
-		if (cowfile_has_top(f) && f->parts[0]->kind == BFILE_DELTA &&
-		    !f->o->top->scratch && dsync_dirty(&f->parts[0]->map_sync))
-			copy_ahead(f);
-		rc = sync_plan_make(f, &plan);
-	}
-	/* from the bottom up: what is above may rely on what is below */
-	for (unsigned i = plan.n; rc == 0 && i > 0; i--)
-		rc = sync_part(f, plan.parts[i - 1], &plan.images[i - 1]);
-	FAULT_POINT("cowfile.synced");
-	return rc;
 }

@@ -34,7 +34,9 @@ struct cowfile {
 	unsigned nparts;                 /* lock: lock */
 	atomic_uint_fast64_t size_bytes; /* changes under lock held for writing */
 	uint64_t run_end; /* lock: lock; block after the last one copied up */
-	uint64_t ahead;   /* lock: lock; blocks to copy up ahead at the next sync */
+	uint64_t ahead;   /* lock: lock; blocks to prepare ahead at the next sync */
+	atomic_uint_fast64_t wal_end; /* where the last write of a WAL file ended */
+	uint64_t filled_end;          /* lock: lock; no hole up to here */
 };
 
 struct overlay {
@@ -61,6 +63,12 @@ void cowfile_free(struct cowfile *f);
 /* Gives the file a part in the top layer if it has none; nothing is copied.  With
  * the freeze lock (read) and the file's lock (write) held. */
 int cowfile_copy_up_locked(struct cowfile *f) MUST_CHECK;
+/* Copies blocks up from below into the file's own part, which must be a delta. */
+int cowfile_copy_blocks_locked(struct cowfile *f, uint64_t blkno,
+			       uint64_t count) MUST_CHECK;
+/* Before the file grows over a line that was lowered: size and map to disk.  The one
+ * place that holds the file's lock over an fsync, of that file. */
+int cowfile_settle_cut_locked(struct cowfile *f) MUST_CHECK;
 /* Sets times of the file's own part. */
 int cowfile_set_mtime(struct cowfile *f, const struct timespec *mtime) MUST_CHECK;
 /* Reads below part `i` of the stack; zeros where nothing is. */
