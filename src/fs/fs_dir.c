@@ -119,12 +119,22 @@ void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	reply_object(req, "mkdir", &dir, rc, &a);
 }
 
+/* A link there is a tablespace: every branch would write into the same one. */
+static bool is_tablespace_dir(const struct node *dir)
+{
+	struct node_attr a;
+
+	return overlay_walk(dir->o, "pg_tblspc", &a) == 0 && a.fid == dir->fid;
+}
+
 void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	struct node_attr a;
 	int rc = dir_to_make_in(req, parent, name, &dir);
 
+	if (rc == 0 && is_tablespace_dir(&dir))
+		rc = -EPERM;
 	if (rc == 0)
 		rc = overlay_symlink(dir.o, dir.fid, name, target, &a);
 	reply_object(req, "symlink", &dir, rc, &a);

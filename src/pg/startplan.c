@@ -300,7 +300,7 @@ static int open_branch(struct maker *m, struct err *e)
 /* Most branches have no subscriptions to cut off: often that is known already. */
 static int look_for_subscriptions(struct maker *m, struct err *e)
 {
-	m->plan->subscriptions = !m->info.prepared && m->info.parent[0];
+	m->plan->subscriptions = !m->info.prepared;
 	/* after a start of its own the newest is perhaps only in the kernel's cache */
 	if (!m->plan->subscriptions || m->info.started || !subscan_was_clean(m->data) ||
 	    !subscan_none(m->data))

@@ -248,6 +248,9 @@ static int take_dir(struct import *im, int dirfd_, const char *name, uint64_t fi
 		rc = layer_make_dirnames(im->layer, fid, mode, NULL);
 	if (rc < 0)
 		return import_error(im, rc, name);
+	/* slots belong to the original; pg_basebackup leaves them there as well */
+	if (rc == 0 && !im->move && strcmp(name, "pg_replslot") == 0)
+		return 0;
 	while (rc == 0 && (ent = next_entry(d)) != NULL)
 		rc = take_entry(im, dirfd(d), ent->d_name, fid);
 	return rc;
@@ -265,7 +268,8 @@ static int write_records(struct import *im, uid_t owner, gid_t group)
 		.group = group,
 		.mode = 0700,
 		.is_protected = true,
-		.prepared = true,
+		/* the original of a copy may run on, and keep its subscriptions */
+		.prepared = im->move,
 	};
 	CLEAN(clean_free) char *text = branch_meta_encode(&m);
 	int rc;

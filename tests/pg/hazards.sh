@@ -186,6 +186,10 @@ sql main "create subscription closed connection 'host=$sockets user=postgres dbn
 sql main "alter database closed allow_connections off"
 sql main "select pg_create_physical_replication_slot('physical', true)" >/dev/null
 sql main "select pg_create_logical_replication_slot('logical', 'pgoutput')" >/dev/null
+mkdir "$TMP/space" && chown "$server_user" "$TMP/space"
+nok 'row 20: no tablespace is made later' \
+	sql main "create tablespace space location '$TMP/space'" 2>/dev/null
+is 'row 20: and no link to one' "$(ls -A "$MNT/main/data/pg_tblspc")" ''
 sql main checkpoint
 has_rows() {
 	[ "$(sql "$1" 'select count(*) from r')" = "$2" ]

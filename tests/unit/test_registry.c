@@ -161,7 +161,8 @@ static unsigned count_removed_open(void)
 	assert_non_null(d);
 	while ((ent = readdir(d)) != NULL) {
 		char target[256];
-		ssize_t len = readlinkat(dirfd(d), ent->d_name, target, sizeof(target) - 1);
+		ssize_t len =
+			readlinkat(dirfd(d), ent->d_name, target, sizeof(target) - 1);
 
 		target[len > 0 ? len : 0] = '\0';
 		n += strstr(target, "(deleted)") != NULL;
@@ -207,6 +208,35 @@ static void test_fresh_copy(void **state)
 		expect(b, "postmaster.pid", NULL);
 	}
 	branch_put(b);
+}
+
+/* The original of a copy keeps its slots, and its subscriptions for itself. */
+static void test_import_by_copy(void **state)
+{
+	struct fixture *fx = *state;
+	struct err e = ERR_INIT;
+	struct branch_info info;
+	char src[64];
+	int fd;
+
+	branch_info(fx->main, &info);
+	assert_true(info.prepared); /* moved: there is no original any more */
+	branch_put(fx->main);
+	registry_close(fx->reg);
+	(void)snprintf(src, sizeof(src), "%s/src2", fx->dir);
+	(void)snprintf(fx->store, sizeof(fx->store), "%s/store2", fx->dir);
+	make_source(src);
+	assert_int_equal(store_create(fx->store, &fd, &e), 0);
+	assert_int_equal(store_import(fd, src, false, 7, 8, NULL, NULL, &e), 0);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(registry_open(fx->store, &fx->reg, &e), 0);
+	fx->main = registry_find(fx->reg, MAIN_BRANCH);
+	expect(fx->main, "base/1", "table");
+	expect(fx->main, "pg_replslot/slot/state", NULL);
+	branch_info(fx->main, &info);
+	assert_false(info.prepared);
+	assert_int_equal(access(src, F_OK), 0);
+	err_fini(&e);
 }
 
 static void test_isolation(void **state)
@@ -477,11 +507,12 @@ static void test_unlinked_open(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_fresh_copy),    CASE(test_isolation), CASE(test_unsynced),
-		CASE(test_names),         CASE(test_rename_and_discard),
-		CASE(test_reclaim),       CASE(test_damaged_record),
-		CASE(test_copied_record), CASE(test_second_daemon),
-		CASE(test_unlinked_open),
+		CASE(test_fresh_copy),         CASE(test_import_by_copy),
+		CASE(test_isolation),
+		CASE(test_unsynced),           CASE(test_names),
+		CASE(test_rename_and_discard), CASE(test_reclaim),
+		CASE(test_damaged_record),     CASE(test_copied_record),
+		CASE(test_second_daemon),      CASE(test_unlinked_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
