@@ -79,8 +79,8 @@ struct control *control_free(struct control *c)
 	if (!c)
 		return NULL;
 	(void)loop_timer_free(c->upkeep_timer); /* returns NULL */
-	(void)errors_free(c->errors);            /* returns NULL */
-	(void)pthread_mutex_destroy(&c->lock);   /* nobody holds it */
+	(void)errors_free(c->errors);           /* returns NULL */
+	(void)pthread_mutex_destroy(&c->lock);  /* nobody holds it */
 	free(c->mountpoint);
 	free(c->superuser);
 	free(c);

@@ -37,8 +37,8 @@ struct control {
 	pthread_mutex_t lock;
 	const struct config *cfg; /* lock: lock */
 	struct claim *claims;     /* lock: lock; branches that are being changed */
-	bool upkeep_runs;          /* lock: lock */
-	bool upkeep_again;       /* lock: lock */
+	bool upkeep_runs;         /* lock: lock */
+	bool upkeep_again;        /* lock: lock */
 	struct loop_timer *upkeep_timer;
 };
 

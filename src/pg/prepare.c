@@ -97,8 +97,8 @@ static int detach_subscriptions(const struct prepare_spec *spec, PGconn *conn,
 		return err_wrap(e, rc, "cannot list subscriptions");
 	for (int i = 0; i < PQntuples(res); i++) {
 		const struct subscription s = {
-			PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), is_true(res, i, 2),
-			is_true(res, i, 3), is_true(res, i, 5)};
+			PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+			is_true(res, i, 2), is_true(res, i, 3), is_true(res, i, 5)};
 
 		if (!s.enabled && !s.slot && !s.connected)
 			continue;

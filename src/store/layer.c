@@ -597,7 +597,7 @@ void layer_let_go(struct layer *l)
 
 	READ_SCOPE(&l->lock);
 	HASH_ITER(hh, l->files, f, next)
-		bfile_let_go(f);
+	bfile_let_go(f);
 }
 
 void layer_remove_dirnames(struct layer *l, uint64_t dir)

@@ -75,7 +75,8 @@ void overlay_freeze(struct overlay *o, struct layer *new_top)
 	o->top = new_top;
 }
 
-void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx), void *ctx)
+void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
+		   void *ctx)
 {
 	LOCK_SCOPE(&o->files);
 	if (o->watch_name)
@@ -587,14 +588,14 @@ static int list_unsaved(struct overlay *o, struct fid_list *ls)
 	READ_SCOPE(&o->freeze);
 	READ_SCOPE(&o->top->lock);
 	HASH_ITER(hh, o->top->files, f, next)
-		if (rc == 0 && dsync_dirty(&f->map_sync))
-			rc = fid_list_add(ls, f->fid);
+	if (rc == 0 && dsync_dirty(&f->map_sync))
+		rc = fid_list_add(ls, f->fid);
 	return rc;
 }
 
 int overlay_sync(struct overlay *o)
 {
-	CLEAN(fid_list_fini) struct fid_list ls = { NULL, 0, 0 };
+	CLEAN(fid_list_fini) struct fid_list ls = {NULL, 0, 0};
 	int rc = list_unsaved(o, &ls);
 
 	for (size_t i = 0; i < ls.n; i++) {

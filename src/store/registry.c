@@ -282,11 +282,13 @@ static void name_in_children(struct registry *r, struct branch *parent)
 {
 	struct branch *b, *next;
 
-	HASH_ITER(hh_no, r->by_no, b, next) {
+	HASH_ITER(hh_no, r->by_no, b, next)
+	{
 		if (b->meta.parent_no != parent->no)
 			continue;
 		LOCK_SCOPE(&b->lock);
-		(void)snprintf(b->meta.parent, sizeof(b->meta.parent), "%s", parent->name);
+		(void)snprintf(b->meta.parent, sizeof(b->meta.parent), "%s",
+			       parent->name);
 		b->unsaved = true;
 	}
 }
@@ -391,7 +393,6 @@ int registry_flush(struct registry *r)
 	branch_list_free(list);
 	return rc;
 }
-
 
 static int remove_layer_dir(struct registry *r, uint32_t id)
 {

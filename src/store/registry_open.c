@@ -441,9 +441,10 @@ struct registry *registry_close(struct registry *r)
 	if (!r)
 		return NULL;
 	if (registry_flush(r) < 0)
-		log_error("%s: not all changes could be written; those that were fsynced "
-			  "are safe",
-			  r->path);
+		log_error(
+			"%s: not all changes could be written; those that were fsynced "
+			"are safe",
+			r->path);
 	HASH_ITER(hh_no, r->by_no, b, next)
 	{
 		HASH_DELETE(hh_no, r->by_no, b);

@@ -25,7 +25,7 @@ struct branch {
 
 	pthread_mutex_t lock;
 	struct branch_meta meta; /* lock: lock; changed only under registry->change */
-	bool unsaved;             /* lock: lock; meta differs from the record */
+	bool unsaved;            /* lock: lock; meta differs from the record */
 	struct layer *top;       /* lock: lock; owned; likewise */
 	struct overlay *data, *run; /* lock: lock; owned; once made they stay */
 };
@@ -39,7 +39,7 @@ struct registry {
 	uint32_t next_no, next_layer; /* lock: change */
 	struct layer **dead;          /* lock: change; layers to remove, references */
 	size_t ndead;
-	struct layer **sealed;    /* lock: change; layers to flush, references */
+	struct layer **sealed; /* lock: change; layers to flush, references */
 	size_t nsealed;
 	uint32_t *orphans; /* lock: change; ids of layers that nobody knows */
 	size_t norphans;
