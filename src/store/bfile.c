@@ -4,8 +4,8 @@
  *
  * The cache is a clock: a ring of open files with a hand.  A file that was used
  * since the hand last came by is spared once; one that is pinned or has writes
- * that no fsync covered is spared always.  If every file is spared, the cache
- * grows past its bound rather than fail a request.
+ * that no fsync covered is spared, and synced if no other is left.  If every file
+ * is in use, the cache grows past its bound rather than fail a request.
  *
  * Lock order: cache->lock, then bfile->lock (only tried).  bfile->lock is
  * held over open() of that file, never over another one's I/O.
@@ -101,17 +101,58 @@ static bool evict(struct bfile *f)
 	return gone;
 }
 
-static void cache_add(struct fdcache *c, struct bfile *f)
+static void sweep_locked(struct fdcache *c, const struct bfile *keep)
 {
-	LOCK_SCOPE(&c->lock);
-	ring_add_locked(c, f);
 	for (unsigned steps = 2 * c->count; c->count > c->max && steps > 0; steps--) {
 		struct bfile *victim = c->hand;
 
 		c->hand = victim->next;
-		if (victim != f && evict(victim))
+		if (victim != keep && evict(victim))
 			ring_remove_locked(c, victim);
 	}
+}
+
+/* A reference to a file that only its unsynced writes keep open, or NULL. */
+static struct bfile *find_unsynced_locked(struct fdcache *c, const struct bfile *keep)
+{
+	struct bfile *f = c->hand;
+
+	for (unsigned steps = c->count; steps > 0; steps--, f = f->next) {
+		unsigned refs = atomic_load(&f->refs);
+
+		if (f == keep || !dsync_dirty(&f->data) || atomic_load(&f->data.failed))
+			continue;
+		while (refs > 0) /* 0: about to be freed by another thread */
+			if (atomic_compare_exchange_weak(&f->refs, &refs, refs + 1))
+				return f;
+	}
+	return NULL;
+}
+
+/*
+ * Makes room.  Where every file has writes that no fsync covered, one after the other
+ * is synced early: an fsync more than was asked for beats refusing an open.
+ * What it reports stays with the file for the fsync that will ask.
+ */
+static void cache_add(struct fdcache *c, struct bfile *f)
+{
+	struct bfile *unsynced;
+	int rc;
+
+	do {
+		unsynced = NULL;
+		{
+			LOCK_SCOPE(&c->lock);
+			ring_add_locked(c, f);
+			sweep_locked(c, f);
+			if (c->count > c->max)
+				unsynced = find_unsynced_locked(c, f);
+		}
+		if (unsynced) {
+			rc = bfile_sync_data(unsynced);
+			bfile_put(unsynced);
+		}
+	} while (unsynced && rc == 0);
 }
 
 struct bfile *bfile_new(struct layer *l, uint64_t fid, enum bfile_kind kind)

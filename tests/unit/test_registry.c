@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 struct fixture {
@@ -289,6 +290,31 @@ static void test_unsynced(void **state)
 	branch_put(b);
 }
 
+/* Many files with writes that nobody fsynced, and few descriptors. */
+static void test_few_descriptors(void **state)
+{
+	struct fixture *fx = *state;
+	struct rlimit lim, low;
+	struct overlay *o;
+	char name[16];
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &lim), 0);
+	low = lim;
+	low.rlim_cur = 64;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	reopen(fx); /* the cache takes its bound from the limit */
+	assert_int_equal(branch_overlay(fx->main, &o), 0);
+	for (int i = 0; i < 300; i++) {
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		ROW_EQUAL(name, write_in(fx->main, name, name), 0);
+	}
+	for (int i = 0; i < 300; i++) {
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		expect(fx->main, name, name);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &lim), 0);
+}
+
 static void test_names(void **state)
 {
 	static const struct {
@@ -508,7 +534,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_fresh_copy),         CASE(test_import_by_copy),
-		CASE(test_isolation),
+		CASE(test_few_descriptors),    CASE(test_isolation),
 		CASE(test_unsynced),           CASE(test_names),
 		CASE(test_rename_and_discard), CASE(test_reclaim),
 		CASE(test_damaged_record),     CASE(test_copied_record),
