@@ -318,6 +318,26 @@ static struct pool *pool;
 static struct config *cfg;
 static pthread_t thread;
 
+/* A control is made and freed while its loop does not run. */
+static int control_start(const char *mountpoint)
+{
+	if (loop_new(&loop) < 0 || pool_new(4, &pool) < 0)
+		return -1;
+	if (control_new(loop, pool, NULL, NULL, cfg, mountpoint, ME, &control, NULL) <
+	    0)
+		return -1;
+	return pthread_create(&thread, NULL, run_loop, NULL);
+}
+
+static void control_stop(void)
+{
+	loop_stop(loop);
+	(void)pthread_join(thread, NULL);
+	pool = pool_free(pool);
+	control = control_free(control);
+	loop = loop_free(loop);
+}
+
 static int world_make(void **state)
 {
 	(void)state;
@@ -325,22 +345,13 @@ static int world_make(void **state)
 	world.space.f_frsize = 4096;
 	world.space.f_bavail = 1 << 20;
 	add("main", "", ME)->info.is_protected = true;
-	if (config_default(&cfg, NULL) < 0 || loop_new(&loop) < 0 ||
-	    pool_new(4, &pool) < 0)
-		return -1;
-	if (control_new(loop, pool, NULL, NULL, cfg, "/mnt", ME, &control, NULL) < 0)
-		return -1;
-	return pthread_create(&thread, NULL, run_loop, NULL);
+	return config_default(&cfg, NULL) < 0 ? -1 : control_start("/mnt");
 }
 
 static int world_remove(void **state)
 {
 	(void)state;
-	loop_stop(loop);
-	(void)pthread_join(thread, NULL);
-	pool = pool_free(pool);
-	control = control_free(control);
-	loop = loop_free(loop);
+	control_stop();
 	cfg = config_free(cfg);
 	return world.refs == 0 ? 0 : -1;
 }
@@ -434,11 +445,8 @@ static void test_socket_path(void **state)
 	memset(deep, 'd', sizeof(deep));
 	deep[0] = '/';
 	deep[76] = '\0'; /* 76 + "/" + name + "/.s.PGSQL.5432": 16 bytes are left */
-	pool = pool_free(pool);
-	control = control_free(control);
-	assert_int_equal(pool_new(1, &pool), 0);
-	assert_int_equal(
-		control_new(loop, pool, NULL, NULL, cfg, deep, ME, &control, NULL), 0);
+	control_stop();
+	assert_int_equal(control_start(deep), 0);
 	assert_int_equal(create_as(ME, name), -ENAMETOOLONG);
 	(void)snprintf(
 		error, sizeof(error),
