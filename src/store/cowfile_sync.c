@@ -21,6 +21,7 @@
 
 #define AHEAD_FIRST 8 /* blocks: 64 KiB */
 #define AHEAD_MAX 128 /* 1 MiB */
+#define STEP_MAX (4 * BLOCK_SIZE)
 
 /* The part of an fsync that belongs to one part of the stack. */
 static int sync_part(struct cowfile *f, struct bfile *part, struct map_image *image)
@@ -104,10 +105,13 @@ static void fill_ahead(struct cowfile *f)
 {
 	static const uint8_t zeros[AHEAD_MAX * BLOCK_SIZE];
 	uint64_t pos = atomic_load(&f->wal_end), size = atomic_load(&f->size_bytes), n;
+	uint64_t step = pos - f->synced_end;
 	off_t data;
 	int fd;
 
-	if (pos < f->filled_end || pos >= size)
+	f->synced_end = pos;
+	/* after a long stretch one allocation is nothing, and twice the bytes are */
+	if (step > STEP_MAX || pos < f->filled_end || pos >= size)
 		return;
 	n = next_ahead(f) * BLOCK_SIZE;
 	if (n > size - pos)

@@ -37,6 +37,7 @@ struct cowfile {
 	uint64_t ahead;   /* lock: lock; blocks to prepare ahead at the next sync */
 	atomic_uint_fast64_t wal_end; /* where the last write of a WAL file ended */
 	uint64_t filled_end;          /* lock: lock; no hole up to here */
+	uint64_t synced_end;          /* lock: lock; wal_end at the last sync */
 };
 
 struct overlay {
