@@ -3,8 +3,8 @@
  * pgbin.c - where the Postgres programs are.
  *
  * A directory counts by what its `postgres -V` says, never by its name.  Answers
- * are remembered by the identity of the file, so that a wake-up runs one program
- * only: the server.
+ * are remembered by the identity of the file, and the directory that was found last,
+ * so that a wake-up searches nothing and runs one program only: the server.
  */
 #include "pg/pgbin.h"
 
@@ -41,6 +41,8 @@ struct cached {
 static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct cached cache[CACHE_SLOTS]; /* lock: cache_lock */
 static unsigned cache_next;              /* lock: cache_lock */
+static int last_major;                   /* lock: cache_lock; 0: none */
+static char *last_dir;                   /* lock: cache_lock */
 
 static bool cache_hit(const struct cached *c, const struct stat *st)
 {
@@ -187,6 +189,31 @@ static int find_given(const char *bin_dir, int major, char **ret_dir, struct err
 	return *ret_dir ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+/* The directory that the last search for this major found, if it still holds. */
+static char *recall(int major)
+{
+	CLEAN(clean_free) char *dir = NULL;
+
+	{
+		LOCK_SCOPE(&cache_lock);
+		if (major && major == last_major)
+			dir = strdup(last_dir);
+	}
+	return dir && pgbin_version(dir) == major ? steal(dir) : NULL;
+}
+
+static void remember(int major, const char *dir)
+{
+	char *copy = strdup(dir);
+
+	if (!copy)
+		return; /* the next one searches again */
+	LOCK_SCOPE(&cache_lock);
+	free(last_dir);
+	last_dir = copy;
+	last_major = major;
+}
+
 static void search_fini(struct search *s)
 {
 	free(s->best_dir);
@@ -199,11 +226,17 @@ int pgbin_find(const char *bin_dir, int major, char **ret_dir, struct err *e)
 
 	if (bin_dir && strcmp(bin_dir, "auto") != 0)
 		return find_given(bin_dir, major, ret_dir, e);
+	s.best_dir = recall(major);
+	if (s.best_dir) {
+		*ret_dir = steal(s.best_dir);
+		return 0;
+	}
 	search_layouts(&s);
 	search_path(&s);
 	if (s.failed || s.found.failed)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (s.best_dir) {
+		remember(s.best, s.best_dir);
 		*ret_dir = steal(s.best_dir);
 		return 0;
 	}

@@ -24,7 +24,7 @@ struct pgexec_spec {
 	const char *config_file;     /* NULL: the data directory's own */
 	const char *const *settings; /* "name=value", ended by NULL; may be NULL */
 	uint64_t wal_segment_bytes;
-	bool first_start; /* no server ran on the branch yet: all it has is durable */
+	bool first_start; /* in this mount: all that it has is durable */
 	bool unprepared;  /* subscriptions of the parent may still be enabled */
 	bool pid_file;    /* its configuration may ask for an external pid file */
 	const char *store_path;

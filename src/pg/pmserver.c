@@ -3,8 +3,9 @@
  * pmserver.c - a server as a process: started, seen to be ready, prepared, stopped,
  * and buried.
  *
- *	open (doorman) -> plan (pool) -> spawn -> "ready" in postmaster.pid -> prepare
- *(pool) -> started stop: SIGINT, then SIGQUIT, then SIGKILL, each with a deadline
+ *	open (doorman) -> plan (pool) -> spawn -> "ready" in postmaster.pid
+ *	prepare (pool) -> started
+ *	stop: SIGINT, then SIGQUIT, then SIGKILL, each with a deadline
  *
  * A child is spawned on the loop thread, because the parent-death signal follows
  * the thread that made it.  A postmaster that died by a signal may leave processes
@@ -46,7 +47,7 @@ struct job {
 	struct fleet_conf *conf;
 	struct rundir *rd;
 	int major;
-	bool subscriptions, promote, watch;
+	bool subscriptions, promote, watch, first;
 	uint32_t orphan_key;
 	int orphan_id;
 	/* out */
@@ -492,6 +493,7 @@ static int spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)
 	char name[64];
 	int rc;
 
+	pm->slot->ran = true;
 	spec.argv = plan->argv;
 	spec.envp = plan->envp;
 	if (pm->conf->privileged) {
@@ -523,12 +525,20 @@ static int spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)
 
 static void plan_work(struct job *j)
 {
+	const struct start_spec spec = {
+		.branch = j->pm->branch,
+		.rd = j->rd,
+		.conf = j->conf,
+		.store_path = registry_path(j->pm->fleet->reg),
+		.first = j->first,
+		.written = j->watch ? pidfile_written : NULL,
+		.ctx = j->pm->slot,
+	};
+
 	j->rc = fence_end_orphans(j->orphan_key, j->orphan_id, &j->err);
 	if (j->rc < 0)
 		return;
-	j->rc = start_plan_make(
-		j->pm->branch, j->rd, j->conf, registry_path(j->pm->fleet->reg),
-		j->watch ? pidfile_written : NULL, j->pm->slot, &j->plan, &j->err);
+	j->rc = start_plan_make(&spec, &j->plan, &j->err);
 }
 
 static void plan_done(struct job *j)
@@ -610,6 +620,7 @@ void pm_server_begin(struct postmaster *pm)
 	j = job_new(pm, plan_work, plan_done);
 	if (j) {
 		j->watch = !pm->watched;
+		j->first = !pm->slot->ran;
 		j->orphan_key = pm->slot->orphan_key;
 		j->orphan_id = pm->slot->orphan_id;
 		rc = job_post_opened(j);

@@ -114,35 +114,7 @@ void pm_move(struct postmaster *pm, enum pm_state to, const char *reason)
 
 /* ---- those who wait ---- */
 
-/* Calls back, and takes off the list, the waiters with one of these wants. */
-static void tell_waiters(struct postmaster *pm, unsigned wants, const struct err *e)
-{
-	struct waiter *mine = NULL, **tail = &mine, **p = &pm->waiters;
-
-	/* first off the list: a callback may add new ones */
-	while (*p) {
-		struct waiter *w = *p;
-
-		if (!(wants & TO(w->want))) {
-			p = &w->next;
-			continue;
-		}
-		*p = w->next;
-		w->next = NULL;
-		*tail = w;
-		tail = &w->next;
-	}
-	while (mine) {
-		struct waiter *w = mine;
-
-		mine = w->next;
-		if (w->done)
-			w->done(w->ctx, e ? e->code : 0, e);
-		free(w);
-	}
-}
-
-#define WANTS_REST (TO(PM_WANT_STOPPED) | TO(PM_WANT_GONE))
+#define WANTS_REST (PM_WANT_BIT(PM_WANT_STOPPED) | PM_WANT_BIT(PM_WANT_GONE))
 
 static void cancel_starters(struct postmaster *pm, const char *why)
 {
@@ -150,38 +122,7 @@ static void cancel_starters(struct postmaster *pm, const char *why)
 
 	pm->wanted = false;
 	(void)err_set(&e, -ECANCELED, "%s", why);
-	tell_waiters(pm, TO(PM_WANT_RUNNING), &e);
-}
-
-static void tell_one(fleet_done done, void *ctx, int code, const char *why)
-{
-	CLEAN(err_fini) struct err e = ERR_INIT;
-
-	if (!done)
-		return;
-	if (code == 0) {
-		done(ctx, 0, NULL);
-		return;
-	}
-	(void)err_set(&e, code, "%s", why);
-	done(ctx, code, &e);
-}
-
-/* NULL done: nobody wants to know. */
-static void add_waiter(struct postmaster *pm, enum pm_want want, fleet_done done,
-		       void *ctx)
-{
-	struct waiter *w;
-
-	if (!done)
-		return;
-	w = calloc(1, sizeof(*w));
-	if (!w) {
-		tell_one(done, ctx, -ENOMEM, "out of memory");
-		return;
-	}
-	*w = (struct waiter){pm->waiters, want, done, ctx};
-	pm->waiters = w;
+	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), &e);
 }
 
 static void tell_askers(struct postmaster *pm, int rc)
@@ -301,7 +242,7 @@ void pm_started(struct postmaster *pm)
 {
 	pm_idle_begin(pm);
 	pm_move(pm, PM_RUNNING, NULL);
-	tell_waiters(pm, TO(PM_WANT_RUNNING), NULL);
+	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), NULL);
 	/* a callback may have stopped it again */
 	if (pm->state == PM_RUNNING) {
 		activation_serve(pm->act, pm->rd);
@@ -344,15 +285,15 @@ static void after_failure(struct postmaster *pm, struct err *e)
 	pm->wanted = false;
 	pm_move(pm, PM_FAILED, err_text(e));
 	refuse_for_failure(pm, err_text(e));
-	tell_waiters(pm, TO(PM_WANT_RUNNING), e);
-	tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
+	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
+	pm_tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
 }
 
 static void after_stop(struct postmaster *pm)
 {
 	count_success(pm->slot);
 	pm_move(pm, PM_STOPPED, NULL);
-	tell_waiters(pm, WANTS_REST, NULL);
+	pm_tell_waiters(pm, WANTS_REST, NULL);
 	if (!at_rest(pm))
 		return; /* a callback started it */
 	if (pm->slot->gone || pm->fleet->closing) {
@@ -402,15 +343,16 @@ static bool stop(struct postmaster *pm, enum stop_step step)
 static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
 {
 	if (pm->slot->gone || pm->fleet->closing) {
-		tell_one(done, ctx, -ESHUTDOWN, "the branch is not available any more");
+		pm_tell_one(done, ctx, -ESHUTDOWN,
+			    "the branch is not available any more");
 		return;
 	}
 	if (pm->state == PM_RUNNING) {
 		pm_idle_reset(pm);
-		tell_one(done, ctx, 0, NULL);
+		pm_tell_one(done, ctx, 0, NULL);
 		return;
 	}
-	add_waiter(pm, PM_WANT_RUNNING, done, ctx);
+	pm_add_waiter(pm, PM_WANT_RUNNING, done, ctx);
 	if (pm->state == PM_STOPPING)
 		pm->wanted = true;
 	else if (at_rest(pm))
@@ -427,13 +369,13 @@ static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step s
 		if (activation_held(pm->act))
 			on_client(pm);
 		if (pm->slot->orphan_key)
-			tell_one(done, ctx, -EBUSY,
-				 "processes of its server are still alive");
+			pm_tell_one(done, ctx, -EBUSY,
+				    "processes of its server are still alive");
 		else
-			tell_one(done, ctx, 0, NULL);
+			pm_tell_one(done, ctx, 0, NULL);
 		return;
 	}
-	add_waiter(pm, want, done, ctx);
+	pm_add_waiter(pm, want, done, ctx);
 }
 
 void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
@@ -485,7 +427,7 @@ void postmaster_close(struct postmaster *pm)
 	pm_publish(pm);
 	tell_askers(pm, -ESHUTDOWN);
 	if (stop(pm, STOP_FAST))
-		tell_waiters(pm, WANTS_REST, NULL);
+		pm_tell_waiters(pm, WANTS_REST, NULL);
 }
 
 bool postmaster_is_still(const struct postmaster *pm)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * postmaster_priv.h - the halves of a postmaster: postmaster.c decides (states,
- * clients, requests), pmserver.c handles the process, pmidle.c its idleness.
+ * postmaster_priv.h - the parts of a postmaster: postmaster.c decides (states,
+ * clients, requests), pmwait.c knows who waits for them, pmserver.c handles the
+ * process, pmidle.c its idleness.
  * Loop thread only.
  */
 #ifndef PG_POSTMASTER_PRIV_H
@@ -77,6 +78,16 @@ void pm_started(struct postmaster *pm);
 void pm_ended(struct postmaster *pm, struct err *e);
 /* The name for log lines; buf is also the result. */
 const char *pm_name(struct postmaster *pm, char buf[static 64]);
+
+/* pmwait.c */
+#define PM_WANT_BIT(want) (1u << (want))
+/* Tells, and takes off the list, the waiters for one of these wants (bits). */
+void pm_tell_waiters(struct postmaster *pm, unsigned wants, const struct err *e);
+/* NULL done: nobody wants to know. */
+void pm_add_waiter(struct postmaster *pm, enum pm_want want, fleet_done done,
+		   void *ctx);
+/* code 0: done; otherwise why not. */
+void pm_tell_one(fleet_done done, void *ctx, int code, const char *why);
 
 /* pmserver.c */
 void pm_server_deadline(void *ctx); /* the timer of pm->deadline */

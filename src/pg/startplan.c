@@ -27,10 +27,8 @@
 #define PASSWD_MAX 16384
 
 struct maker {
-	struct branch *b;
-	const struct rundir *rd;
+	const struct start_spec *spec;
 	struct branch_info info;
-	const struct fleet_conf *conf;
 	struct overlay *data, *run;
 	char *bin_dir, *data_path, *config_file;
 	struct start_plan *plan;
@@ -54,7 +52,7 @@ static int read_version(struct maker *m, struct err *e)
 	if (rc < 0)
 		return err_set(e, rc, "PG_VERSION holds no version");
 	m->plan->major = rc;
-	return pgbin_find(m->conf->bin_dir, rc, &m->bin_dir, e);
+	return pgbin_find(m->spec->conf->bin_dir, rc, &m->bin_dir, e);
 }
 
 /* Removes what an earlier server of this branch, or of its parent, left. */
@@ -72,7 +70,7 @@ static int remove_stale(struct maker *m, struct err *e)
 			return err_set(e, rc, "cannot remove a stale %s: %s", stale[i],
 				       strerrordesc_np(-rc));
 	}
-	fd = openat(rundir_fd(m->rd), "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(rundir_fd(m->spec->rd), "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, -errno, "cannot open the data directory: %s",
 			       strerrordesc_np(errno));
@@ -122,7 +120,7 @@ static int write_auth(struct maker *m, struct err *e)
 			n++;
 	}
 	admins[n] = NULL;
-	ident = pgconf_ident(admins, m->conf->superuser);
+	ident = pgconf_ident(admins, m->spec->conf->superuser);
 	for (size_t i = 0; i < n; i++)
 		free((char *)admins[i]);
 	rc = write_run_file(m, "pg_hba.conf", hba, e);
@@ -186,8 +184,8 @@ static int write_config(struct maker *m, struct err *e)
 	rc = write_run_file(m, "postgresql.conf", text, e);
 	if (rc < 0)
 		return rc;
-	m->config_file = text_format("%s/.run/%u/postgresql.conf", m->conf->mountpoint,
-				     m->info.no);
+	m->config_file = text_format("%s/.run/%u/postgresql.conf",
+				     m->spec->conf->mountpoint, m->info.no);
 	return m->config_file ? 0 : no_memory(e);
 }
 
@@ -223,7 +221,7 @@ static int open_log(struct maker *m, struct err *e)
 	struct stat st;
 	int fd;
 
-	fd = branch_log_open(m->b, O_WRONLY | O_CREAT | O_APPEND);
+	fd = branch_log_open(m->spec->branch, O_WRONLY | O_CREAT | O_APPEND);
 	if (fd < 0)
 		return err_set(e, fd, "cannot open the server's log: %s",
 			       strerrordesc_np(-fd));
@@ -241,7 +239,7 @@ static bool wants_pid_file(const struct maker *m)
 	static const char *const files[] = {"postgresql.conf", "postgresql.auto.conf"};
 	static const char name[] = "external_pid_file";
 
-	for (char **p = m->conf->settings; *p; p++)
+	for (char **p = m->spec->conf->settings; *p; p++)
 		if (pgconf_may_set(*p, name))
 			return true;
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
@@ -254,20 +252,20 @@ static bool wants_pid_file(const struct maker *m)
 	return false;
 }
 
-static int make_command(struct maker *m, const char *store_path, struct err *e)
+static int make_command(struct maker *m, struct err *e)
 {
 	const struct pgexec_spec spec = {
 		.bin_dir = m->bin_dir,
 		.major = m->plan->major,
-		.mountpoint = m->conf->mountpoint,
+		.mountpoint = m->spec->conf->mountpoint,
 		.no = m->info.no,
 		.config_file = m->config_file,
-		.settings = (const char *const *)m->conf->settings,
+		.settings = (const char *const *)m->spec->conf->settings,
 		.wal_segment_bytes = wal_segment_bytes(m->data),
-		.first_start = !m->info.started,
+		.first_start = m->spec->first,
 		.unprepared = m->plan->subscriptions,
 		.pid_file = wants_pid_file(m),
-		.store_path = store_path,
+		.store_path = m->spec->store_path,
 	};
 	int rc;
 
@@ -285,13 +283,13 @@ static int open_branch(struct maker *m, struct err *e)
 {
 	int rc;
 
-	rc = branch_wait_durable(m->b);
+	rc = branch_wait_durable(m->spec->branch);
 	if (rc < 0)
 		return err_set(e, rc, "cannot make the branch durable: %s",
 			       strerrordesc_np(-rc));
-	rc = branch_overlay(m->b, &m->data);
+	rc = branch_overlay(m->spec->branch, &m->data);
 	if (rc == 0)
-		rc = branch_run_overlay(m->b, &m->run);
+		rc = branch_run_overlay(m->spec->branch, &m->run);
 	return rc < 0 ? err_set(e, rc, "cannot open the branch: %s",
 				strerrordesc_np(-rc))
 		      : 0;
@@ -302,14 +300,14 @@ static int look_for_subscriptions(struct maker *m, struct err *e)
 {
 	m->plan->subscriptions = !m->info.prepared;
 	/* after a start of its own the newest is perhaps only in the kernel's cache */
-	if (!m->plan->subscriptions || m->info.started || !subscan_was_clean(m->data) ||
+	if (!m->plan->subscriptions || !m->spec->first || !subscan_was_clean(m->data) ||
 	    !subscan_none(m->data))
 		return 0;
 	m->plan->subscriptions = false;
-	return branch_set_flag(m->b, BRANCH_PREPARED, true, e);
+	return branch_set_flag(m->spec->branch, BRANCH_PREPARED, true, e);
 }
 
-static int make_all(struct maker *m, const char *store_path, struct err *e)
+static int make_all(struct maker *m, struct err *e)
 {
 	struct node_attr attr;
 	int rc;
@@ -328,13 +326,12 @@ static int make_all(struct maker *m, const char *store_path, struct err *e)
 	if (rc == 0)
 		rc = open_log(m, e);
 	if (rc == 0)
-		rc = make_command(m, store_path, e);
+		rc = make_command(m, e);
 	if (rc < 0)
 		return rc;
 	m->plan->promote =
 		overlay_lookup(m->data, OVERLAY_ROOT, "standby.signal", &attr) == 0;
-	/* before the first page is written: from now on "started" is the truth */
-	return branch_set_flag(m->b, BRANCH_STARTED, true, e);
+	return 0;
 }
 
 static void maker_fini(struct maker *m)
@@ -344,26 +341,23 @@ static void maker_fini(struct maker *m)
 	free(m->config_file);
 }
 
-int start_plan_make(struct branch *b, const struct rundir *rd,
-		    const struct fleet_conf *conf, const char *store_path,
-		    void (*written)(void *ctx), void *ctx, struct start_plan *ret_plan,
+int start_plan_make(const struct start_spec *spec, struct start_plan *ret_plan,
 		    struct err *e)
 {
 	struct start_plan plan = START_PLAN_INIT;
-	CLEAN(maker_fini)
-	struct maker m = {.b = b, .rd = rd, .conf = conf, .plan = &plan};
+	CLEAN(maker_fini) struct maker m = {.spec = spec, .plan = &plan};
 	int rc;
 
-	branch_info(b, &m.info);
-	fleet_conf_ids(conf, &m.info, &plan.uid, &plan.gid);
-	m.data_path = text_format("%s/.run/%u/data", conf->mountpoint, m.info.no);
-	rc = m.data_path ? make_all(&m, store_path, e) : no_memory(e);
+	branch_info(spec->branch, &m.info);
+	fleet_conf_ids(spec->conf, &m.info, &plan.uid, &plan.gid);
+	m.data_path = text_format("%s/.run/%u/data", spec->conf->mountpoint, m.info.no);
+	rc = m.data_path ? make_all(&m, e) : no_memory(e);
 	if (rc < 0) {
 		start_plan_fini(&plan);
 		return rc;
 	}
-	if (written)
-		overlay_watch(m.data, "postmaster.pid", written, ctx);
+	if (spec->written)
+		overlay_watch(m.data, "postmaster.pid", spec->written, spec->ctx);
 	*ret_plan = plan;
 	return 0;
 }

@@ -25,16 +25,29 @@ struct start_plan {
 		.log_fd = -1                                                           \
 	}
 
+/* Borrowed, and in use until the plan is made. */
+struct start_spec {
+	struct branch *branch;
+	const struct rundir *rd; /* its run directory, data pinned */
+	const struct fleet_conf *conf;
+	const char *store_path;
+	/*
+	 * No server ran on it in this mount.  Then all that it has is durable: layers
+	 * below are waited for, and what an earlier mount left was synced when the
+	 * store was opened.
+	 */
+	bool first;
+	/* Called after each write to postmaster.pid from then on, as long as the
+	 * branch is referenced; NULL: that was asked for before. */
+	void (*written)(void *ctx);
+	void *ctx;
+};
+
 /*
  * Waits until the branch's layers are durable; then removes what a dead server
- * left, writes the configuration, and notes that a server ran.  No process of the
- * branch may live.  rd: its run directory, data pinned.  written(ctx) is called after
- * each write to postmaster.pid from then on, as long as the branch is referenced; NULL:
- * that was asked for before.
+ * left and writes the configuration.  No process of the branch may live.
  */
-int start_plan_make(struct branch *b, const struct rundir *rd,
-		    const struct fleet_conf *conf, const char *store_path,
-		    void (*written)(void *ctx), void *ctx, struct start_plan *ret_plan,
+int start_plan_make(const struct start_spec *spec, struct start_plan *ret_plan,
 		    struct err *e) MUST_CHECK;
 void start_plan_fini(struct start_plan *p);
 
