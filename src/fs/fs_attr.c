@@ -153,10 +153,14 @@ static bool forget_attr(void *ctx, const char *name, uint64_t fid, mode_t type,
  */
 static void forget_owners(struct fs *fs, struct branch *b)
 {
-	CLEAN(node_put) struct node root = NODE_INIT;
+	CLEAN(node_put) struct node root = NODE_INIT, run = NODE_INIT;
 	struct dir_list l = {&root, fs->se, NULL, 0, 0};
-	int rc = node_make(b, NODE_DATA, OVERLAY_ROOT, &root);
+	int rc = node_make(b, NODE_RUN, OVERLAY_ROOT, &run);
 
+	if (rc == 0) {
+		(void)fuse_lowlevel_notify_inval_inode(fs->se, node_ino(&run), -1, 0);
+		rc = node_make(b, NODE_DATA, OVERLAY_ROOT, &root);
+	}
 	if (rc == 0)
 		(void)forget_attr(&l, "", OVERLAY_ROOT, S_IFDIR, 0);
 	while (l.count && rc == 0)

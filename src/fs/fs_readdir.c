@@ -6,7 +6,11 @@
  * others come and go, so `find -exec rmdir` misses nothing.
  *
  * With attributes (readdirplus) only what costs nothing gets them: virtual files
- * would have to be rendered, and the socket would make its listener.
+ * would have to be rendered, and the socket would make its listener.  In data the
+ * kernel asks with attributes for the beginning of a directory, whoever reads it,
+ * and for the rest if somebody looks at the entries, too.  Servers read directories
+ * at each start and never look: the beginning is answered without, which is four
+ * times faster and fills no caches.
  */
 #include "fs/ctlfs.h"
 
@@ -224,7 +228,8 @@ static int list_overlay(struct listing *l)
 		const struct found *f = &found.rows[i];
 
 		n.fid = f->fid;
-		if (!emit(l, f->name, node_ino(&n), f->type, &n, OFF_FIXED + f->cookie))
+		if (!emit(l, f->name, node_ino(&n), f->type, after ? &n : NULL,
+			  OFF_FIXED + f->cookie))
 			break;
 	}
 	return rc;

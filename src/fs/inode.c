@@ -38,7 +38,11 @@
  * one request in that time for each file in use.
  */
 #define TIMEOUT_BLOCKS_S 5.0
-/* Branches are made and renamed by requests that the kernel sees, and by the CLI. */
+/*
+ * Branches are made and renamed by requests that the kernel sees, and by the CLI.
+ * A run directory and the link in it are walked some twenty times by a server that
+ * starts; the link's text, which a rename changes, is not kept.
+ */
 #define TIMEOUT_BRANCH_S 1.0
 
 static atomic_uint version_bump;
@@ -239,6 +243,12 @@ int node_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_s
 	return 0;
 }
 
+/* In run directories the daemon makes and removes files behind the kernel's back. */
+static double run_timeout(const struct node *n)
+{
+	return n->fid == OVERLAY_ROOT ? TIMEOUT_BRANCH_S : 0;
+}
+
 double node_entry_timeout(const struct node *n)
 {
 	switch (n->kind) {
@@ -246,7 +256,10 @@ double node_entry_timeout(const struct node *n)
 	case NODE_RUN_TOP:
 		return TIMEOUT_DATA_S;
 	case NODE_BRANCH:
+	case NODE_DATA_LINK:
 		return TIMEOUT_BRANCH_S;
+	case NODE_RUN:
+		return run_timeout(n);
 	default:
 		return 0;
 	}
@@ -267,7 +280,10 @@ double node_attr_timeout(const struct node *n, const struct stat *st)
 	case NODE_RUN_TOP:
 		return TIMEOUT_DATA_S;
 	case NODE_BRANCH:
+	case NODE_DATA_LINK:
 		return TIMEOUT_BRANCH_S;
+	case NODE_RUN:
+		return run_timeout(n);
 	default:
 		return 0;
 	}
