@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A child that runs under another uid starts as this program again; that comes
- * before anything that looks at the arguments.
+ * Where pgbranchfs-exec is missing, a child that runs under another uid starts as this
+ * program again; that comes before anything that looks at the arguments.
  */
 #include "base/proc.h"
 #include "cli/cli.h"

@@ -2,16 +2,15 @@
 /*
  * posix_spawn() cannot set uids or a parent-death signal, and code of our own
  * between fork and exec of a threaded daemon may hang on a lock that another
- * thread held.  So the child first is this program again:
+ * thread held.  So the child first is another program,
  *
- *   /proc/self/exe --exec-helper uid=U gid=G cwd=DIR ... -- /path/to/program ARG...
+ *   pgbranchfs-exec --exec-helper uid=U gid=G cwd=DIR ... -- /path/to/program ARG...
  *
- * which runs proc_exec_main() in a fresh, single-threaded process.  The path
- * is resolved inside the child, whose executable is ours until it execs: that
- * works also after the file was replaced by an upgrade.
- *
- * The parent-death signal is set after the uids, because changing them clears
- * it; then the parent's pid is compared, because it may have died before.
+ * a fresh, single-threaded process in which proc_exec.c runs.  It is a program of
+ * its own because every start of a server waits for it: loading this one with the
+ * libraries of libpq takes five milliseconds, loading that one half of one.  Where it
+ * is not found, this program stands in for it.  It is opened once, so that an upgrade
+ * of the files does not get between daemon and helper.
  */
 #include "base/proc.h"
 
@@ -19,19 +18,19 @@
 #include "base/text.h"
 
 #include <fcntl.h>
-#include <grp.h>
+#include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define HELPER_ARG "--exec-helper"
 #define HELPER_MAX_ARGS 8
+#define HELPER_NAME "pgbranchfs-exec"
 #define OUTPUT_MAX (64 * 1024)
 
 static char *const proc_clean_env[] = {
@@ -39,6 +38,32 @@ static char *const proc_clean_env[] = {
 	(char *)"LC_ALL=C.UTF-8",
 	NULL,
 };
+
+static struct {
+	pthread_once_t once;
+	char path[32]; /* of an open descriptor, or of this program */
+} helper_program = {PTHREAD_ONCE_INIT, "/proc/self/exe"};
+
+/* Beside this program, as in a build tree, or where make install puts it. */
+static void find_helper(void)
+{
+	CLEAN(clean_free) char *self = malloc(PATH_MAX), *beside = NULL;
+	ssize_t n = self ? readlink("/proc/self/exe", self, PATH_MAX - 1) : -1;
+	CLEAN(clean_fd) int fd = -1;
+
+	if (n > 0) {
+		self[n] = '\0';
+		beside = text_format("%.*s/" HELPER_NAME,
+				     (int)(strrchr(self, '/') - self), self);
+	}
+	if (beside)
+		fd = open(beside, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		fd = open(PKGLIBEXECDIR "/" HELPER_NAME, O_PATH | O_CLOEXEC);
+	if (fd >= 0)
+		(void)snprintf(helper_program.path, sizeof(helper_program.path),
+			       "/proc/self/fd/%d", steal_fd(&fd)); /* fits */
+}
 
 static bool spec_needs_helper(const struct proc_spec *spec)
 {
@@ -75,7 +100,7 @@ static int helper_argv(const struct proc_spec *spec, char ***ret_argv)
 			return -ENOMEM;                                                \
 	} while (0)
 	ADD(strdup("pgbranchfs"));
-	ADD(strdup(HELPER_ARG));
+	ADD(strdup(PROC_HELPER_ARG));
 	if (spec->uid != (uid_t)-1) {
 		ADD(text_format("uid=%ju", (uintmax_t)spec->uid));
 		ADD(text_format("gid=%ju", (uintmax_t)spec->gid));
@@ -174,7 +199,8 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret_proc)
 		rc = helper_argv(spec, &helper);
 		if (rc < 0)
 			return rc;
-		path = "/proc/self/exe";
+		(void)pthread_once(&helper_program.once, find_helper);
+		path = helper_program.path;
 		argv = helper;
 	}
 	rc = spawn_now(spec, path, argv, &p.pid);
@@ -350,102 +376,4 @@ int proc_run(const struct proc_spec *spec, int timeout_ms, char **ret_out)
 		*ret_out = s;
 	}
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-/* Exec-helper mode: from here on this process is the child. */
-
-struct helper {
-	uint64_t uid, gid, death_signal, parent;
-	const char *cwd;
-	char **argv;
-};
-
-#define HELPER_UNSET UINT64_MAX
-
-static _Noreturn void helper_fail(const char *what, const char *object)
-{
-	const char *why = strerrordesc_np(errno);
-
-	(void)fprintf(stderr, "pgbranchfs: cannot %s%s%s: %s\n", what,
-		      object ? " " : "", object ? object : "",
-		      why ? why : "unknown error");
-	_exit(PROC_EXIT_HELPER);
-}
-
-static int helper_set(struct helper *h, char *arg)
-{
-	const struct {
-		const char *key;
-		uint64_t max;
-		uint64_t *value;
-	} numbers[] = {
-		{"uid=", UINT32_MAX - 1, &h->uid},
-		{"gid=", UINT32_MAX - 1, &h->gid},
-		{"death_signal=", 64, &h->death_signal},
-		{"parent=", INT32_MAX, &h->parent},
-	};
-
-	if (strncmp(arg, "cwd=", 4) == 0) {
-		h->cwd = arg + 4;
-		return 0;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-		size_t n = strlen(numbers[i].key);
-
-		if (strncmp(arg, numbers[i].key, n) == 0)
-			return text_parse_u64(arg + n, 10, numbers[i].max,
-					      numbers[i].value);
-	}
-	return -EINVAL;
-}
-
-static int helper_parse(struct helper *h, char **args)
-{
-	for (; *args; args++) {
-		if (strcmp(*args, "--") == 0) {
-			h->argv = args + 1;
-			return h->argv[0] ? 0 : -EINVAL;
-		}
-		if (helper_set(h, *args) < 0)
-			return -EINVAL;
-	}
-	return -EINVAL;
-}
-
-static void helper_become(uid_t uid, gid_t gid)
-{
-	/* an ordinary user may only "become" what it is: then these do nothing */
-	if (geteuid() == 0 && setgroups(1, &gid) < 0)
-		helper_fail("set the groups of the server", NULL);
-	if (setresgid(gid, gid, gid) < 0)
-		helper_fail("change the group id", NULL);
-	if (setresuid(uid, uid, uid) < 0)
-		helper_fail("change the user id", NULL);
-}
-
-int proc_exec_main(int argc, char **argv)
-{
-	struct helper h = {HELPER_UNSET, HELPER_UNSET, 0, 0, NULL, NULL};
-
-	if (argc < 2 || strcmp(argv[1], HELPER_ARG) != 0)
-		return -1;
-	if (helper_parse(&h, argv + 2) < 0 ||
-	    (h.uid == HELPER_UNSET) != (h.gid == HELPER_UNSET)) {
-		errno = EINVAL;
-		helper_fail("use these arguments of", HELPER_ARG);
-	}
-	if (h.uid != HELPER_UNSET)
-		helper_become((uid_t)h.uid, (gid_t)h.gid);
-	if (h.cwd && chdir(h.cwd) < 0)
-		helper_fail("change to the directory", h.cwd);
-	if (h.death_signal) {
-		if (prctl(PR_SET_PDEATHSIG, (unsigned long)h.death_signal, 0, 0, 0) < 0)
-			helper_fail("tie the life of the child to the daemon", NULL);
-		if ((uint64_t)getppid() != h.parent) {
-			errno = ESRCH;
-			helper_fail("go on without the daemon", NULL);
-		}
-	}
-	(void)execve(h.argv[0], h.argv, environ);
-	helper_fail("run", h.argv[0]);
 }

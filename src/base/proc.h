@@ -3,9 +3,9 @@
  * proc.h - child processes: spawned with posix_spawn, held by pidfd.
  *
  * To run a child under another uid, with a working directory and a parent-death
- * signal, the child is this program again in its "exec helper" mode
- * (proc_exec_main, called first thing by main), which sets these and execs.  So
- * no code runs between fork and exec, and the pid is that of the final program.
+ * signal, the child first is the exec helper (pgbranchfs-exec, or this program: its
+ * main calls proc_exec_main first thing), which sets these and execs.  So no code runs
+ * between fork and exec, and the pid is that of the final program.
  */
 #ifndef BASE_PROC_H
 #define BASE_PROC_H
@@ -65,7 +65,8 @@ int proc_kill(const struct proc *p, int sig) MUST_CHECK;
  * writes later is not collected.
  */
 int proc_run(const struct proc_spec *spec, int timeout_ms, char **ret_out) MUST_CHECK;
-/* Exec-helper mode: returns only if argv is not a call of it (-1). */
+#define PROC_HELPER_ARG "--exec-helper"
+/* The exec helper: returns only if argv is not a call of it (-1). */
 int proc_exec_main(int argc, char **argv);
 
 #endif
