@@ -489,6 +489,8 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	if (rc == 0)
 		rc = rundirs_new(cfg->mountpoint, &f->dirs);
 	if (rc == 0)
+		rc = cpuwake_new(l, &f->cpuwake);
+	if (rc == 0)
 		rc = doorman_new(l, cfg->privileged, &f->doorman);
 	if (rc < 0) {
 		(void)fleet_free(f);
@@ -525,6 +527,7 @@ struct fleet *fleet_free(struct fleet *f)
 	}
 	refuse_drop_all(&f->refusals);
 	slots_free(f);
+	(void)cpuwake_free(f->cpuwake);
 	(void)rundirs_free(f->dirs);
 	(void)fleet_conf_put(f->conf);
 	(void)pthread_cond_destroy(&f->moved);

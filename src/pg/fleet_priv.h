@@ -9,6 +9,7 @@
 #ifndef PG_FLEET_PRIV_H
 #define PG_FLEET_PRIV_H
 
+#include "base/cpuwake.h"
 #include "base/loop.h"
 #include "pg/doorman.h"
 #include "pg/fleet.h"
@@ -85,6 +86,7 @@ struct fleet {
 	struct slot *buckets[FLEET_BUCKETS]; /* lock: lock */
 
 	/* loop thread only */
+	struct cpuwake *cpuwake;
 	struct refusals refusals;
 	struct postmaster *pms;
 	unsigned jobs; /* results that are still to come from the pool */

@@ -25,6 +25,8 @@
 #define FAILS_MAX 3
 #define BACKOFF_MIN_MS 5000
 #define BACKOFF_MAX_MS (5 * 60 * 1000)
+/* A start, and the first query behind it, if neither has to wait for a disk. */
+#define START_MS 150
 
 #define TO(s) (1u << (s))
 
@@ -100,6 +102,8 @@ void pm_move(struct postmaster *pm, enum pm_state to, const char *reason)
 	pm->state = to;
 	if (to != PM_RUNNING)
 		activation_hold(pm->act);
+	if (to == PM_STARTING)
+		cpuwake_for(pm->fleet->cpuwake, START_MS);
 	{
 		LOCK_SCOPE(&pm->fleet->lock);
 		old_reason = pm->slot->reason;

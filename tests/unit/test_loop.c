@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "unit.h"
 
+#include "base/cpuwake.h"
 #include "base/loop.h"
 #include "base/text.h"
 
@@ -326,6 +327,56 @@ static void test_other_thread(void **state)
 	assert_false(loop_is_mine(s->loop));
 }
 
+/* Does this process hold the device? */
+static bool latency_is_held(void)
+{
+	char path[32], target[64];
+	bool found = false;
+
+	for (int fd = 0; fd < 64 && !found; fd++) {
+		ssize_t n;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[n < 0 ? 0 : n] = '\0';
+		found = strcmp(target, "/dev/cpu_dma_latency") == 0;
+	}
+	return found;
+}
+
+static void look_at_latency(void *ctx)
+{
+	struct scene *s = ctx;
+
+	str_add(&s->seen, latency_is_held() ? "H" : "-");
+}
+
+static void test_cpuwake(void **state)
+{
+	struct scene *s = *state;
+	struct cpuwake *c;
+
+	if (access("/dev/cpu_dma_latency", W_OK) < 0)
+		skip(); /* not root, or a machine without */
+	assert_int_equal(cpuwake_new(s->loop, &c), 0);
+	assert_int_equal(loop_timer_new(s->loop, look_at_latency, s, &s->timer[0]), 0);
+	assert_int_equal(loop_timer_new(s->loop, look_at_latency, s, &s->timer[1]), 0);
+	assert_int_equal(loop_timer_new(s->loop, stop, s, &s->timer[2]), 0);
+	assert_false(latency_is_held());
+	cpuwake_for(c, 300);
+	cpuwake_for(c, 10); /* does not cut it short */
+	assert_true(latency_is_held());
+	loop_timer_arm(s->timer[0], 100);
+	loop_timer_arm(s->timer[1], 301);
+	loop_timer_arm(s->timer[2], 302);
+	assert_int_equal(loop_run(s->loop), 0);
+	assert_string_equal(s->seen.s, "H-S");
+	cpuwake_for(c, 1000);
+	assert_true(latency_is_held());
+	assert_null(cpuwake_free(c));
+	assert_false(latency_is_held());
+}
+
 int main(void)
 {
 #define SCENE(f) cmocka_unit_test_setup_teardown(f, scene_make, scene_remove)
@@ -339,6 +390,7 @@ int main(void)
 		SCENE(test_pool_posts_back),
 		SCENE(test_pool_order),
 		SCENE(test_other_thread),
+		SCENE(test_cpuwake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
