@@ -12,6 +12,8 @@
  * A crash after 2 or 3 leaves no child and a parent one layer deeper; both are
  * correct, because a layer that is not on disk is an empty one.  If the parent's
  * top is still empty, the child stands on the layer below it and only 4 is left.
+ * What the child stands on is decided once, by looking at the top (base_of): the
+ * parent is being written, and a moment later the top may be another, or not empty.
  */
 #include "store/registry_priv.h"
 
@@ -206,10 +208,10 @@ static int check_new_branch(struct registry *r, const char *name, struct err *e)
 }
 
 static int add_child(struct registry *r, const struct branch_spec *spec,
-		     struct branch **ret_branch, struct err *e)
+		     struct layer *base, struct branch **ret_branch, struct err *e)
 {
 	struct branch *p = spec->parent, *b;
-	struct layer *base = top_is_empty(r, p) ? p->top->parent : p->top, *top;
+	struct layer *top;
 	time_t now = time(NULL);
 	struct branch_meta m = {
 		.no = r->next_no,
@@ -251,10 +253,27 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	return 0;
 }
 
+/* The sealed layer that holds the parent as it is now; it lives as long as p's top. */
+static int base_of(struct registry *r, struct branch *p, struct layer **ret_base)
+{
+	struct layer *top = p->top;
+	int rc;
+
+	if (top_is_empty(r, p)) {
+		*ret_base = top->parent;
+		return 0;
+	}
+	rc = freeze(r, p);
+	if (rc == 0)
+		*ret_base = top; /* the new top holds it */
+	return rc;
+}
+
 int registry_create(struct registry *r, const struct branch_spec *spec,
 		    struct branch **ret_branch, struct err *e)
 {
 	struct branch *p = spec->parent;
+	struct layer *base;
 	int rc;
 
 	LOCK_SCOPE(&r->change);
@@ -263,13 +282,11 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 		return rc;
 	if (atomic_load(&p->discarded))
 		return err_set(e, -ENOENT, "branch '%s' is gone", p->name);
-	if (!top_is_empty(r, p)) {
-		rc = freeze(r, p);
-		if (rc < 0)
-			return err_set(e, rc, "cannot freeze branch '%s': %s", p->name,
-				       strerror(-rc));
-	}
-	return add_child(r, spec, ret_branch, e);
+	rc = base_of(r, p, &base);
+	if (rc < 0)
+		return err_set(e, rc, "cannot freeze branch '%s': %s", p->name,
+			       strerror(-rc));
+	return add_child(r, spec, base, ret_branch, e);
 }
 
 /* --- renaming and discarding --- */

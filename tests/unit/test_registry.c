@@ -11,6 +11,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -528,17 +530,113 @@ static void test_unlinked_open(void **state)
 	expect(fx->main, "base/1", NULL);
 }
 
+struct writer {
+	pthread_t thread;
+	struct overlay *o;
+	struct cowfile *f;
+	atomic_uint_fast64_t written;
+	atomic_bool stop;
+};
+
+static void *write_on(void *arg)
+{
+	struct writer *w = arg;
+
+	while (!atomic_load(&w->stop)) {
+		uint64_t n = atomic_load(&w->written) + 1;
+
+		if (cowfile_write(w->f, &n, sizeof(n), 0) < 0)
+			return w;
+		atomic_store(&w->written, n);
+	}
+	return NULL;
+}
+
+static uint64_t number_in(struct branch *b)
+{
+	struct node_attr a;
+	struct overlay *o;
+	struct cowfile *f;
+	uint64_t n = 0;
+
+	assert_int_equal(branch_overlay(b, &o), 0);
+	assert_int_equal(overlay_walk(o, "n", &a), 0);
+	assert_int_equal(overlay_open(o, a.fid, &f), 0);
+	assert_int_equal(cowfile_read(f, &n, sizeof(n), 0), sizeof(n));
+	overlay_close(o, f);
+	return n;
+}
+
+/* A branch of a file that is being written: it stands still, and lacks nothing. */
+static void check_still(struct fixture *fx, struct writer *w, const char *name)
+{
+	uint64_t before = atomic_load(&w->written), n;
+	struct branch *b = make(fx, name, fx->main);
+	struct err e = ERR_INIT;
+
+	n = number_in(b);
+	assert_true(n >= before);
+	before = atomic_load(&w->written);
+	while (atomic_load(&w->written) < before + 2)
+		(void)sched_yield();
+	assert_int_equal(number_in(b), n);
+	assert_int_equal(registry_discard(fx->reg, b, &e), 0);
+	branch_put(b);
+}
+
+/* On one processor a writer who waited for the freeze runs as soon as it is over. */
+static void test_branching_under_writes(void **state)
+{
+	struct fixture *fx = *state;
+	struct writer w = {0};
+	struct node_attr a;
+	cpu_set_t all, one;
+	void *rc;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	CPU_ZERO(&one);
+	for (int cpu = 0; !CPU_COUNT(&one); cpu++)
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	assert_int_equal(write_in(fx->main, "n", "12345678"), 0);
+	assert_int_equal(branch_overlay(fx->main, &w.o), 0);
+	assert_int_equal(overlay_walk(w.o, "n", &a), 0);
+	assert_int_equal(overlay_open(w.o, a.fid, &w.f), 0);
+	assert_int_equal(pthread_create(&w.thread, NULL, write_on, &w), 0);
+	while (!atomic_load(&w.written))
+		(void)sched_yield();
+	for (unsigned i = 0; i < 200; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "b%u", i);
+		check_still(fx, &w, name);
+	}
+	atomic_store(&w.stop, true);
+	assert_int_equal(pthread_join(w.thread, &rc), 0);
+	assert_null(rc);
+	overlay_close(w.o, w.f);
+	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_fresh_copy),         CASE(test_import_by_copy),
-		CASE(test_few_descriptors),    CASE(test_isolation),
-		CASE(test_unsynced),           CASE(test_names),
-		CASE(test_rename_and_discard), CASE(test_reclaim),
-		CASE(test_damaged_record),     CASE(test_copied_record),
-		CASE(test_second_daemon),      CASE(test_unlinked_open),
+		CASE(test_fresh_copy),
+		CASE(test_import_by_copy),
+		CASE(test_few_descriptors),
+		CASE(test_isolation),
+		CASE(test_unsynced),
+		CASE(test_names),
+		CASE(test_rename_and_discard),
+		CASE(test_reclaim),
+		CASE(test_damaged_record),
+		CASE(test_copied_record),
+		CASE(test_second_daemon),
+		CASE(test_unlinked_open),
+		CASE(test_branching_under_writes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
