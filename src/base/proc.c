@@ -65,6 +65,12 @@ static void find_helper(void)
 			       "/proc/self/fd/%d", steal_fd(&fd)); /* fits */
 }
 
+const char *proc_helper_path(void)
+{
+	(void)pthread_once(&helper_program.once, find_helper); /* cannot fail */
+	return helper_program.path;
+}
+
 static bool spec_needs_helper(const struct proc_spec *spec)
 {
 	return spec->uid != (uid_t)-1 || spec->cwd || spec->death_signal;
@@ -199,8 +205,7 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret_proc)
 		rc = helper_argv(spec, &helper);
 		if (rc < 0)
 			return rc;
-		(void)pthread_once(&helper_program.once, find_helper);
-		path = helper_program.path;
+		path = proc_helper_path();
 		argv = helper;
 	}
 	rc = spawn_now(spec, path, argv, &p.pid);

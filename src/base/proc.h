@@ -65,6 +65,9 @@ int proc_kill(const struct proc *p, int sig) MUST_CHECK;
  * writes later is not collected.
  */
 int proc_run(const struct proc_spec *spec, int timeout_ms, char **ret_out) MUST_CHECK;
+/* The exec helper's path, for children of this process; it does other small jobs too.
+ */
+const char *proc_helper_path(void);
 #define PROC_HELPER_ARG "--exec-helper"
 /* The exec helper: returns only if argv is not a call of it (-1). */
 int proc_exec_main(int argc, char **argv);

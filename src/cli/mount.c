@@ -13,16 +13,21 @@
 #include "base/text.h"
 #include "cli/daemon.h"
 #include "cli/mounts.h"
+#include "fs/guard.h"
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 
 #define REPORT_READY 'r'
 #define REPORT_FAILED 'f'
 #define REPORT_MAX 4096
+#define LOCK_MAX 64
+#define DYING_PATIENCE_MS 5000
 
 struct mount_args {
 	bool foreground;
@@ -65,6 +70,36 @@ static int check_mountpoint(const struct mount_args *a, bool dead, struct err *e
 	return err_hint(e, "pgbranchfs umount %s takes it off", a->mountpoint);
 }
 
+/*
+ * A daemon that was killed may hang in its own mount, and then holds the store and all
+ * who ask the mount anything (fs/guard.h).  Its guard ends that, unless it was killed
+ * as well.  Before the mountpoint is looked at, as that would hang, too.
+ */
+static void end_leftover(const char *store)
+{
+	CLEAN(mounts_fini) struct mount_list list = MOUNT_LIST_INIT;
+	CLEAN(clean_free) char *lock = text_format("%s/lock", store), *text = NULL;
+	CLEAN(clean_fd) int pidfd = -1;
+	struct pollfd p = {.events = POLLIN};
+	int pid;
+
+	if (!lock || fd_read_file(AT_FDCWD, lock, LOCK_MAX, &text, NULL) < 0 ||
+	    sscanf(text, "%d", &pid) != 1 || pid <= 0)
+		return;
+	pidfd = pidfd_open(pid, 0);
+	if (pidfd < 0 || !guard_is_dying(pid) || mounts_load(&list, NULL) < 0)
+		return;
+	for (size_t i = 0; i < list.n; i++) {
+		const struct mount_entry *m = &list.entries[i];
+
+		/* if it cannot be aborted, the mount says that the store is in use */
+		if (strcmp(m->store, store) == 0)
+			(void)!guard_abort(m->dev_minor, m->mountpoint);
+	}
+	p.fd = pidfd;
+	(void)poll(&p, 1, DYING_PATIENCE_MS);
+}
+
 static int find_config(struct mount_args *a, const char *given, struct err *e)
 {
 	int rc;
@@ -93,6 +128,7 @@ static int resolve_args(struct mount_args *a, const char *store, const char *mou
 			       ? err_hint(e, "pgbranchfs init %s makes one", store)
 			       : rc;
 	}
+	end_leftover(a->store);
 	rc = mounts_resolve(mountpoint, &a->mountpoint, &dead, e);
 	if (rc == 0)
 		rc = check_mountpoint(a, dead, e);

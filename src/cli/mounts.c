@@ -12,6 +12,7 @@
 #include "base/text.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,7 +24,7 @@ void mount_entry_fini(struct mount_entry *m)
 {
 	free(m->mountpoint);
 	free(m->store);
-	*m = (struct mount_entry){NULL, NULL};
+	*m = (struct mount_entry){NULL, NULL, 0};
 }
 
 void mounts_fini(struct mount_list *list)
@@ -63,7 +64,8 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-static int list_add(struct mount_list *list, char *mountpoint, char *source)
+static int list_add(struct mount_list *list, char *mountpoint, char *source,
+		    const char *dev)
 {
 	struct mount_entry *grown =
 		reallocarray(list->entries, list->n + 1, sizeof(*grown));
@@ -74,7 +76,9 @@ static int list_add(struct mount_list *list, char *mountpoint, char *source)
 	list->entries = grown;
 	unescape(mountpoint);
 	unescape(source);
-	m = (struct mount_entry){strdup(mountpoint), strdup(source)};
+	m = (struct mount_entry){strdup(mountpoint), strdup(source), 0};
+	if (sscanf(dev, "%*u:%u", &m.dev_minor) != 1)
+		m.dev_minor = 0;
 	if (!m.mountpoint || !m.store) {
 		mount_entry_fini(&m);
 		return -ENOMEM;
@@ -85,7 +89,7 @@ static int list_add(struct mount_list *list, char *mountpoint, char *source)
 
 static int parse_line(char *line, struct mount_list *list)
 {
-	char *dash = strstr(line, " - "), *fields, *word = NULL;
+	char *dash = strstr(line, " - "), *fields, *word[5];
 	const char *type;
 	char *source;
 
@@ -97,9 +101,9 @@ static int parse_line(char *line, struct mount_list *list)
 	source = strsep(&fields, " ");
 	if (!source || strcmp(type, MOUNT_FSTYPE) != 0)
 		return 0;
-	for (int i = 0; i < 5; i++)
-		word = strsep(&line, " ");
-	return word ? list_add(list, word, source) : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(word); i++)
+		word[i] = strsep(&line, " ");
+	return word[4] ? list_add(list, word[4], source, word[2]) : 0;
 }
 
 int mounts_parse(char *text, struct mount_list *ret_list)
@@ -210,7 +214,8 @@ int mounts_resolve(const char *path, char **ret_path, bool *ret_dead, struct err
 static int copy_entry(const struct mount_entry *m, struct mount_entry *ret_entry,
 		      struct err *e)
 {
-	struct mount_entry copy = {strdup(m->mountpoint), strdup(m->store)};
+	struct mount_entry copy = {strdup(m->mountpoint), strdup(m->store),
+				   m->dev_minor};
 
 	if (!copy.mountpoint || !copy.store) {
 		mount_entry_fini(&copy);

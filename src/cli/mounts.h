@@ -16,6 +16,7 @@
 struct mount_entry {
 	char *mountpoint; /* absolute */
 	char *store;      /* absolute; the mount's source */
+	unsigned dev_minor;
 };
 
 struct mount_list {

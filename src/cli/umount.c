@@ -201,7 +201,7 @@ static int run_umount(const struct cli_command *self, int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	CLEAN(mount_entry_fini) struct mount_entry m = {NULL, NULL};
+	CLEAN(mount_entry_fini) struct mount_entry m = {NULL, NULL, 0};
 	CLEAN(err_fini) struct err e = ERR_INIT;
 	bool dead;
 	int opt;

@@ -11,9 +11,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
@@ -52,11 +52,12 @@ static char *next_field(char **rest)
 	return f;
 }
 
-/* Does this line of mountinfo say that path carries a mount of ours? */
-static bool line_is_ours(char *line, const char *path, const char *dev)
+/* The device number of the mount of ours at path, if this line of mountinfo is its. */
+static bool line_is_ours(char *line, const char *path, dev_t *ret_dev)
 {
 	char *type = strstr(line, " - ");
 	char *field[5] = {NULL}; /* id, parent, device, root, mount point */
+	unsigned maj, min;
 	size_t i;
 
 	if (!type)
@@ -68,26 +69,45 @@ static bool line_is_ours(char *line, const char *path, const char *dev)
 	if (!field[4])
 		return false;
 	unescape(field[4]);
-	return !strcmp(field[4], path) && (!dev || !strcmp(field[2], dev)) &&
-	       !strcmp(next_field(&type), "fuse." MOUNT_SUBTYPE);
+	if (strcmp(field[4], path) ||
+	    strcmp(next_field(&type), "fuse." MOUNT_SUBTYPE) ||
+	    sscanf(field[2], "%u:%u", &maj, &min) != 2)
+		return false;
+	*ret_dev = makedev(maj, min);
+	return true;
 }
 
 /* Is a mount of ours, with that device number unless it is 0, there now? */
 static bool is_ours(const char *path, dev_t dev)
 {
-	CLEAN(clean_free)
-	char *number = dev ? text_format("%u:%u", major(dev), minor(dev)) : NULL;
 	CLEAN(clean_free) char *info = NULL;
 	char *cursor, *line;
+	dev_t found;
 
 	if (fd_read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &info, NULL) <
 	    0)
 		return false;
 	cursor = info;
 	while ((line = text_next_line(&cursor)))
-		if (line_is_ours(line, path, number))
+		if (line_is_ours(line, path, &found) && (!dev || found == dev))
 			return true;
 	return false;
+}
+
+dev_t mountpoint_dev(const char *path)
+{
+	CLEAN(clean_free) char *info = NULL;
+	char *cursor, *line;
+	dev_t found = 0, last = 0;
+
+	if (fd_read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &info, NULL) <
+	    0)
+		return 0;
+	cursor = info;
+	while ((line = text_next_line(&cursor)))
+		if (line_is_ours(line, path, &found))
+			last = found; /* the topmost comes last */
+	return last;
 }
 
 static int run_fusermount(const char *path, bool lazily)
@@ -173,18 +193,10 @@ static void write_limit(dev_t dev, const char *name, const char *value)
 		log_debug("bdi limit %s stays as it is: %s", name, strerror(-rc));
 }
 
-void mountpoint_tune(const char *path, dev_t *ret_dev)
+void mountpoint_tune(dev_t dev)
 {
-	struct stat st;
-
-	*ret_dev = 0;
-	if (stat(path, &st) < 0) {
-		log_debug("%s: cannot stat the new mount: %s", path, strerror(errno));
-		return;
-	}
-	*ret_dev = st.st_dev;
 	/* else a FUSE mount may hold 1 % of the dirty limit, and writers wait */
-	write_limit(st.st_dev, "strict_limit", "0");
-	write_limit(st.st_dev, "max_ratio", "100");
-	write_limit(st.st_dev, "read_ahead_kb", "512");
+	write_limit(dev, "strict_limit", "0");
+	write_limit(dev, "max_ratio", "100");
+	write_limit(dev, "read_ahead_kb", "512");
 }

@@ -23,10 +23,10 @@ int mountpoint_clear(const char *path, struct err *e) MUST_CHECK;
  * writes out what it holds.
  */
 int mountpoint_detach(const char *path, dev_t dev, bool *ret_busy) MUST_CHECK;
-/*
- * Lifts the kernel's limits for FUSE; what cannot be had is logged.  Asks the mount,
- * so workers must be running.  *ret_dev: its device number, 0 if it did not answer.
- */
-void mountpoint_tune(const char *path, dev_t *ret_dev);
+/* The device number of the mount of ours at path; 0: there is none.  Asks the kernel's
+ * list, not the mount. */
+dev_t mountpoint_dev(const char *path);
+/* Lifts the kernel's limits for FUSE; what cannot be had is logged. */
+void mountpoint_tune(dev_t dev);
 
 #endif

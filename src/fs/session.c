@@ -18,6 +18,7 @@
 #include "base/loop.h"
 #include "base/text.h"
 #include "fs/fs.h"
+#include "fs/guard.h"
 #include "fs/mountpoint.h"
 
 #include <fcntl.h>
@@ -47,6 +48,7 @@ struct fs_session {
 	struct fs fs;
 	char *mountpoint;
 	dev_t dev; /* of the mount; 0: not known */
+	struct guard *guard;
 	pthread_t threads[WORKERS];
 	unsigned thread_count;
 	atomic_bool stopping;
@@ -332,6 +334,11 @@ int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void 
 	s->fs.fleet = control_fleet(c);
 	s->gone = gone;
 	s->gone_ctx = ctx;
+	s->dev = mountpoint_dev(s->mountpoint);
+	rc = guard_start(s->mountpoint, s->dev, &s->guard);
+	if (rc < 0)
+		return err_set(e, rc, "cannot start the guard of the mount: %s",
+			       strerror(-rc));
 	rc = answer_init(s);
 	if (rc < 0)
 		return err_set(e, rc, "the kernel did not open the mount: %s",
@@ -339,7 +346,7 @@ int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void 
 	rc = start_workers(s);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start threads: %s", strerror(-rc));
-	mountpoint_tune(s->mountpoint, &s->dev);
+	mountpoint_tune(s->dev);
 	return 0;
 }
 
@@ -426,6 +433,7 @@ void fs_session_stop(struct fs_session *s)
 		drop_device(s);
 	else
 		fuse_session_unmount(s->fs.se);
+	s->guard = guard_stop(s->guard);
 }
 
 struct fs_session *fs_session_free(struct fs_session *s)
