@@ -1,0 +1,371 @@
+# shellcheck shell=bash
+# crashlib.sh - for tests that kill things; sourced after testlib.sh.
+#
+# A store under load is a set of ledgers (plain files, see ledger.c) and banks (a
+# database, see bank.c), each in a branch.  What was promised of branches themselves is
+# noted by churn: names that must be there, names that must not, the one in between.
+
+# shellcheck disable=SC2034 # for the tests
+LEDGER=$top_builddir/tests/crash/ledger
+BANK=$top_builddir/tests/crash/bank
+NOTES=$TMP/notes
+mkdir -m 777 "$NOTES"
+
+# Figures for the summary of scripts/torture, printed as "# figure NAME N".
+declare -A figures=()
+
+count() {
+	figures[$1]=$((${figures[$1]:-0} + ${2:-1}))
+}
+
+print_figures() {
+	local name
+
+	for name in "${!figures[@]}"; do
+		say "# figure $name ${figures[$name]}"
+	done
+}
+
+# cycles SHORT: how many this run is to do.
+cycles() {
+	echo "${TORTURE_CYCLES:-$1}"
+}
+
+# A seed that a failed run can be repeated with: TORTURE_SEED.
+seed() {
+	SEED=${TORTURE_SEED:-$((RANDOM * 32768 + RANDOM))}
+	RANDOM=$((SEED % 32768))
+	say "# seed $SEED"
+}
+
+# crash_conf [LINE...]: $STORE's settings, quick servers.
+crash_conf() {
+	{
+		printf '[branch]\nidle_timeout = 0\nreserve = 0\n'
+		printf '[settings]\nshared_buffers = 16MB\nmax_wal_size = 64MB\n'
+		printf 'checkpoint_timeout = 30s\nmax_connections = 40\n'
+		printf '%s\n' "$@"
+	} >"$STORE/pgbranchfs.conf"
+}
+
+# --- the daemon, mounted in a way that lets its environment be chosen
+
+# mount_env [NAME=VALUE...]: as mount_only, without the checks' noise; 0 if it came up.
+mount_env() {
+	mkdir -p "$MNT"
+	[[ " ${test_mounts[*]} " == *" $MNT "* ]] || test_mounts+=("$MNT")
+	env "$@" timeout 120 "$PGBRANCHFS" mount "$STORE" "$MNT" >"$TMP/mount.out" 2>&1
+}
+
+must_mount() {
+	mount_env "$@" || {
+		cat "$TMP/mount.out"
+		die "the mount failed after a crash"
+	}
+}
+
+# take_off: removes a dead mount.
+take_off() {
+	umount -l "$MNT" 2>/dev/null || fusermount3 -u -z "$MNT" 2>/dev/null || true
+}
+
+# kill_all: the daemon and its servers at once, as the machine would lose them.
+kill_all() {
+	local pids
+
+	# the daemon first, or it would see its servers die
+	mapfile -t pids < <(daemons_here; servers_here)
+	[ ${#pids[@]} = 0 ] || kill -KILL "${pids[@]}" 2>/dev/null
+	no_process_left
+	take_off
+}
+
+process_left() {
+	local pid
+
+	for pid in $(daemons_here) $(servers_here); do
+		# one that ends has no mapped program any more
+		[ -e "/proc/$pid/exe" ] && return 0
+	done
+	return 1
+}
+
+no_process_left() {
+	wait_until "$DEADLINE" eval '! process_left' >/dev/null || die "a process lives on"
+}
+
+# --- load
+
+load_pids=()
+
+# ledger_start BRANCH NAME SEED OPS: in BRANCH/data/ledger.NAME.
+ledger_start() {
+	"$LEDGER" run "$MNT/$1/data/ledger.$2" "$NOTES/ledger.$2" "$3" "$4" \
+		2>>"$NOTES/ledger.err" &
+	load_pids+=($!)
+	watch_pid $!
+}
+
+# bank_init BRANCH NAME ACCOUNTS
+bank_init() {
+	mkdir -p "$NOTES/bank.$2"
+	"$BANK" init "$(conninfo "$1")" "$3" || die "bank init in $1"
+}
+
+conninfo() {
+	echo "host=$MNT/$1 user=postgres dbname=postgres connect_timeout=60"
+}
+
+# bank_start BRANCH NAME CLIENTS SECONDS [SETTINGS]
+bank_start() {
+	"$BANK" run "$(conninfo "$1")" "$3" "$4" "$NOTES/bank.$2" "${5:-}" \
+		>"$NOTES/bank.$2.out" 2>&1 &
+	load_pids+=($!)
+	watch_pid $!
+}
+
+# load_end: waits for all of the load; it may have been killed.
+load_end() {
+	local pid
+
+	for pid in "${load_pids[@]}"; do
+		kill -TERM "$pid" 2>/dev/null
+	done
+	for pid in "${load_pids[@]}"; do
+		wait "$pid" 2>/dev/null
+	done
+	load_pids=()
+}
+
+# load_wait: lets it come to its own end.
+load_wait() {
+	wait "${load_pids[@]}" 2>/dev/null
+	load_pids=()
+}
+
+acks_of() {
+	stat -c %s "$NOTES/bank.$1"/ack.* 2>/dev/null | awk '{ n += $1 } END { print n / 8 + 0 }'
+}
+
+# at_least NAME N: the bank NAME has N acknowledged transfers.
+at_least() {
+	[ "$(acks_of "$1")" -ge "$2" ]
+}
+
+# check_bank BRANCH NAME [MARK]: nothing acknowledged is lost, nothing wrong.
+check_bank() {
+	local out rc=0
+
+	out=$("$BANK" check "$(conninfo "$1")" "$NOTES/bank.$2" ${3:+"$3"} 2>&1) || rc=$?
+	if [ "$rc" = 0 ]; then
+		count commits_checked "${out%% *}"
+		return 0
+	fi
+	fail "bank $2 in branch $1: $out"
+	return 1
+}
+
+# check_ledger BRANCH NAME [FROM TO]
+check_ledger() {
+	local out rc=0
+
+	[ -e "$NOTES/ledger.$2" ] || return 0 # it never began
+	out=$("$LEDGER" check "$MNT/$1/data/ledger.$2" "$NOTES/ledger.$2" "${@:3}" 2>&1) || rc=$?
+	count ledgers_checked
+	[ "$rc" = 0 ] && return 0
+	fail "ledger $2 in branch $1 (${*:3})"
+	printf '%s\n' "$out" | head -n 20
+	return 1
+}
+
+ledger_size() {
+	stat -c %s "$NOTES/ledger.$1" 2>/dev/null || echo 0
+}
+
+# --- branches that come and go
+
+# churn_one: one mkdir, mv or rmdir at random among names c0..c9, noted.  A line
+# "op a b" before, "+" after, as the ledgers do it.  1 when the mount is gone.
+churn_one() {
+	local a=c$((RANDOM % 10)) b=c$((RANDOM % 10)) op
+
+	if [ ! -d "$MNT/$a" ]; then
+		[ -d "$MNT/main" ] || return 1
+		op=mkdir
+		b=main
+		[ $((RANDOM % 3)) != 0 ] || b=$(churn_living)
+	elif [ $((RANDOM % 3)) = 0 ] && [ "$a" != "$b" ] && [ ! -d "$MNT/$b" ]; then
+		op=mv
+	else
+		op=rmdir
+	fi
+	echo "$op $a $b" >>"$NOTES/churn"
+	case $op in
+	mkdir) mkdir "$MNT/$a@$b" ;;
+	mv) mv -T "$MNT/$a" "$MNT/$b" ;;
+	rmdir) rmdir "$MNT/$a" ;;
+	esac 2>"$NOTES/churn.err" || {
+		# the mount went, and nobody knows; or it was refused
+		grep -qE 'not connected|caused connection abort|No such device|Input/output' \
+			"$NOTES/churn.err" && return 1
+		echo '-' >>"$NOTES/churn"
+		return 0
+	}
+	echo '+' >>"$NOTES/churn"
+	count "${op}s"
+}
+
+churn_living() {
+	local name
+
+	for name in "$MNT"/c*/; do
+		[ -d "$name" ] || continue
+		basename "$name"
+		return
+	done
+	echo main
+}
+
+churn_until_gone() {
+	while churn_one; do :; done
+}
+
+# churn_expected: prints the names that must be there, then "?" and those that may.
+churn_expected() {
+	[ -e "$NOTES/churn" ] || { echo '?'; return; }
+	awk '
+		function apply(op, a, b) {
+			if (op == "mkdir") here[a] = 1
+			if (op == "rmdir") delete here[a]
+			if (op == "mv") { delete here[a]; here[b] = 1 }
+		}
+		$1 == "+" { apply(op, a, b); op = ""; next }
+		$1 == "-" { op = ""; next }
+		{ op = $1; a = $2; b = $3 }
+		END {
+			if (op != "") { delete here[a]; if (op == "mv") delete here[b] }
+			for (n in here) printf "%s ", n
+			printf "?"
+			if (op != "") printf " %s", a
+			if (op == "mv") printf " %s", b
+			print ""
+		}' "$NOTES/churn"
+}
+
+# check_churn: the branches that are there are those that were acknowledged.
+check_churn() {
+	local line must may name there ok=0
+
+	line=$(churn_expected)
+	must=" ${line%%\?*} "
+	may=" ${line#*\?} "
+	for name in $must; do
+		[ -d "$MNT/$name" ] || { fail "branch $name is lost ($(tail -n 3 "$NOTES/churn" | tr '\n' ' '))"; ok=1; }
+	done
+	for there in "$MNT"/c*/; do
+		[ -d "$there" ] || continue
+		name=$(basename "$there")
+		case $must$may in
+		*" $name "*) ;;
+		*) fail "branch $name came back"; ok=1 ;;
+		esac
+	done
+	# exactly one of the two names that a mv may have left
+	if [ "$(wc -w <<<"$may")" = 2 ]; then
+		# shellcheck disable=SC2086 # words
+		set -- $may
+		if [ -d "$MNT/$1" ] && [ -d "$MNT/$2" ]; then
+			fail "mv left both names, $1 and $2"
+			ok=1
+		elif [ ! -d "$MNT/$1" ] && [ ! -d "$MNT/$2" ]; then
+			fail "mv left neither $1 nor $2"
+			ok=1
+		fi
+	fi
+	# from here on what is there is what is known
+	for there in "$MNT"/c*/; do
+		[ -d "$there" ] && echo "mkdir $(basename "$there") x" && echo +
+	done >"$NOTES/churn"
+	return "$ok"
+}
+
+# --- what is on disk
+
+# layers_reachable / layers_there: ids, sorted.
+layers_reachable() {
+	local record id
+
+	for record in "$STORE"/branches/*.ini; do
+		id=$(sed -n 's/^top *= *//p' "$record")
+		echo "$id"
+		id=$(sed -n 's/^base *= *//p' "$record")
+		while [ -n "$id" ] && [ "$((id))" != 0 ]; do
+			echo "$id"
+			id=$(sed -n 's/^parent *= *//p' \
+				"$STORE/layers/$(printf %08x "$id")/layer.ini" 2>/dev/null)
+		done
+	done | sort -un
+}
+
+layers_there() {
+	local dir
+
+	for dir in "$STORE"/layers/*/; do
+		[ -d "$dir" ] && echo $((16#$(basename "$dir")))
+	done | sort -n
+}
+
+leaked_layers() {
+	comm -13 <(layers_reachable | sort) <(layers_there | sort)
+}
+
+no_leaked_layers() {
+	[ -z "$(leaked_layers)" ]
+}
+
+# check_store: no layer is left that no branch stands on, no temporary file.
+check_store() {
+	wait_until "$DEADLINE" no_leaked_layers >/dev/null || {
+		fail "layers are left over: $(leaked_layers | tr '\n' ' ')"
+		return 1
+	}
+	if find "$STORE/branches" -name '.tmp*' | grep -q .; then
+		fail "temporary records are left over"
+		return 1
+	fi
+}
+
+# --- branches of files that are being written
+
+# snap NAME PARENT LEDGER [FROM TO]: a branch, and what of the ledger must and may be
+# in it; FROM and TO are those of the parent if the ledger does not work there.
+snap() {
+	local from to
+
+	from=${4:-$(ledger_size "$3")}
+	echo "try $1" >>"$NOTES/snaps"
+	mkdir "$MNT/$1@$2" 2>/dev/null || return 1
+	to=${5:-$(ledger_size "$3")}
+	echo "made $1 $3 $from $to" >>"$NOTES/snaps"
+	count snaps
+}
+
+# check_snaps: after a crash; removes them.
+check_snaps() {
+	local what name ledger from to
+
+	[ -e "$NOTES/snaps" ] || return 0
+	while read -r what name ledger from to; do
+		[ "$what" = made ] || continue
+		if [ ! -d "$MNT/$name" ]; then
+			fail "branch $name is lost"
+			continue
+		fi
+		check_ledger "$name" "$ledger" "$from" "$to"
+	done <"$NOTES/snaps"
+	while read -r what name ledger; do
+		[ "$what" = try ] && [ -d "$MNT/$name" ] || continue
+		rmdir "$MNT/$name" || fail "rmdir $name after a crash"
+	done <"$NOTES/snaps"
+	rm "$NOTES/snaps"
+}

@@ -1,0 +1,123 @@
+#!/bin/bash
+# Branches are made of databases that are being written, in a mix of parent, child and
+# grandchild.  In each: every transfer that was acknowledged before mkdir was called,
+# no money made or lost, pg_amcheck clean.
+#
+# TORTURE_SECONDS: how long each load runs (default 6).
+. "$(dirname "$0")/../lib/testlib.sh"
+need_fuse
+need_postgres
+. "$(dirname "$0")/crashlib.sh"
+seed
+
+SECONDS_EACH=${TORTURE_SECONDS:-6}
+
+new_store
+crash_conf
+mount_only
+bank_init main main 500
+ok 'a child' mkdir "$MNT/child"
+ok 'a grandchild' mkdir "$MNT/grand@child"
+mkdir "$NOTES/bank.child" "$NOTES/bank.grand"
+cp "$NOTES/bank.main"/ack.* "$NOTES/bank.child" 2>/dev/null
+parents=(main child grand)
+
+amcheck() { # BRANCH
+	"$PGBIN/pg_amcheck" -h "$MNT/$1" -U postgres -d postgres --install-missing \
+		--heapallindexed >"$TMP/amcheck.out" 2>&1
+}
+
+# look_into BRANCH PARENT MARK
+look_into() {
+	check_bank "$1" "$2" "$3" || return 0
+	amcheck "$1" || {
+		fail "pg_amcheck in $1"
+		head -n 5 "$TMP/amcheck.out"
+	}
+	count amchecks
+}
+
+# made_under_load NAME SETTINGS [DDL]: a branch every 200 ms until the load is over.
+made_under_load() {
+	local what=$1 i=0 parent name end checked=0
+
+	say "# $what"
+	for parent in "${parents[@]}"; do
+		bank_start "$parent" "$parent" 3 "$SECONDS_EACH" "$2"
+	done
+	end=$((SECONDS + SECONDS_EACH - 1))
+	[ -z "${3:-}" ] || "$3" "$end" &
+	ddl=$!
+	while [ "$SECONDS" -lt "$end" ]; do
+		parent=${parents[i % 3]}
+		name=f$i
+		"$BANK" mark "$NOTES/bank.$parent" >"$NOTES/mark.$name"
+		mkdir "$MNT/$name@$parent" || fail "mkdir $name@$parent: $(cat "$MNT/.error")"
+		count branches
+		i=$((i + 1))
+		sleep 0.2 # the pace that is asked for
+	done
+	wait "$ddl"
+	load_wait
+	for parent in "${parents[@]}"; do
+		count transfers "$(sed 's/ .*//' "$NOTES/bank.$parent.out")"
+	done
+	while [ "$checked" -lt "$i" ]; do
+		name=f$checked
+		look_into "$name" "${parents[checked % 3]}" "$NOTES/mark.$name"
+		rmdir "$MNT/$name" || fail "rmdir $name"
+		checked=$((checked + 1))
+	done
+	for parent in "${parents[@]}"; do
+		check_bank "$parent" "$parent"
+	done
+	pass "$what: $i branches"
+}
+
+made_under_load 'commits' ''
+# what is not flushed yet is carried along by mkdir
+made_under_load 'asynchronous commits' 'set synchronous_commit = off'
+
+# --- the same while the parents are rebuilt, emptied, sorted
+
+ddl_main() {
+	local n=0
+
+	while [ "$SECONDS" -lt "$1" ]; do
+		n=$((n + 1))
+		for parent in main child; do
+			sql "$parent" 'checkpoint'
+			sql "$parent" 'create index concurrently if not exists extra on transfers (amount)'
+			sql "$parent" 'drop index if exists extra'
+			sql "$parent" 'create database d1 strategy = wal_log'
+			sql "$parent" 'create database d2 strategy = file_copy'
+			sql "$parent" 'drop database d1'
+			sql "$parent" 'create table if not exists gone as select generate_series(1, 20000) i'
+			sql "$parent" 'truncate gone'
+			sql "$parent" "set work_mem = '64kB'; select count(*) from (select i, md5(i::text) from generate_series(1, 50000) i order by 2) x"
+			sql "$parent" 'create unlogged table if not exists u (i int); insert into u select generate_series(1, 10000)'
+			sql "$parent" 'vacuum full transfers'
+			sql "$parent" 'drop database d2'
+		done
+	done >/dev/null 2>"$NOTES/ddl.err"
+	say "# $n rounds of DDL"
+}
+made_under_load 'DDL' '' ddl_main
+is 'no statement failed' "$(cat "$NOTES/ddl.err")" ''
+
+# --- and all of them are there after a crash of everything
+
+for parent in "${parents[@]}"; do
+	bank_start "$parent" "$parent" 3 60
+done
+mkdir "$MNT/last"
+settles 'the load runs' at_least main "$(($(acks_of main) + 20))"
+kill_all
+load_end
+must_mount
+for parent in "${parents[@]}"; do
+	check_bank "$parent" "$parent" && pass "$parent after a kill of everything"
+done
+check_store
+print_figures
+done_testing
