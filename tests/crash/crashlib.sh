@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2119,SC2120 # arguments are optional
 # crashlib.sh - for tests that kill things; sourced after testlib.sh.
 #
 # A store under load is a set of ledgers (plain files, see ledger.c) and banks (a
@@ -71,27 +71,19 @@ take_off() {
 
 # kill_all: the daemon and its servers at once, as the machine would lose them.
 kill_all() {
+	wait_until "$DEADLINE" all_are_killed >/dev/null || die "a process lives on"
+	take_off
+}
+
+# Kills whoever is there; true when nobody was.  Servers make new ones meanwhile.
+all_are_killed() {
 	local pids
 
 	# the daemon first, or it would see its servers die
 	mapfile -t pids < <(daemons_here; servers_here)
-	[ ${#pids[@]} = 0 ] || kill -KILL "${pids[@]}" 2>/dev/null
-	no_process_left
-	take_off
-}
-
-process_left() {
-	local pid
-
-	for pid in $(daemons_here) $(servers_here); do
-		# one that ends has no mapped program any more
-		[ -e "/proc/$pid/exe" ] && return 0
-	done
+	[ ${#pids[@]} != 0 ] || return 0
+	kill -KILL "${pids[@]}" 2>/dev/null
 	return 1
-}
-
-no_process_left() {
-	wait_until "$DEADLINE" eval '! process_left' >/dev/null || die "a process lives on"
 }
 
 # --- load
@@ -191,13 +183,13 @@ churn_one() {
 
 	if [ ! -d "$MNT/$a" ]; then
 		[ -d "$MNT/main" ] || return 1
-		op=mkdir
+		op='mkdir'
 		b=main
 		[ $((RANDOM % 3)) != 0 ] || b=$(churn_living)
 	elif [ $((RANDOM % 3)) = 0 ] && [ "$a" != "$b" ] && [ ! -d "$MNT/$b" ]; then
-		op=mv
+		op='mv'
 	else
-		op=rmdir
+		op='rmdir'
 	fi
 	echo "$op $a $b" >>"$NOTES/churn"
 	case $op in
@@ -218,7 +210,7 @@ churn_one() {
 churn_living() {
 	local name
 
-	for name in "$MNT"/c*/; do
+	for name in "$MNT"/c[0-9]/; do
 		[ -d "$name" ] || continue
 		basename "$name"
 		return
@@ -262,7 +254,7 @@ check_churn() {
 	for name in $must; do
 		[ -d "$MNT/$name" ] || { fail "branch $name is lost ($(tail -n 3 "$NOTES/churn" | tr '\n' ' '))"; ok=1; }
 	done
-	for there in "$MNT"/c*/; do
+	for there in "$MNT"/c[0-9]/; do
 		[ -d "$there" ] || continue
 		name=$(basename "$there")
 		case $must$may in
@@ -283,7 +275,7 @@ check_churn() {
 		fi
 	fi
 	# from here on what is there is what is known
-	for there in "$MNT"/c*/; do
+	for there in "$MNT"/c[0-9]/; do
 		[ -d "$there" ] && echo "mkdir $(basename "$there") x" && echo +
 	done >"$NOTES/churn"
 	return "$ok"
@@ -364,7 +356,7 @@ check_snaps() {
 		check_ledger "$name" "$ledger" "$from" "$to"
 	done <"$NOTES/snaps"
 	while read -r what name ledger; do
-		[ "$what" = try ] && [ -d "$MNT/$name" ] || continue
+		{ [ "$what" = try ] && [ -d "$MNT/$name" ]; } || continue
 		rmdir "$MNT/$name" || fail "rmdir $name after a crash"
 	done <"$NOTES/snaps"
 	rm "$NOTES/snaps"

@@ -4,6 +4,7 @@
 # no money made or lost, pg_amcheck clean.
 #
 # TORTURE_SECONDS: how long each load runs (default 6).
+# shellcheck disable=SC2016,SC2119,SC2317 # for eval; optional arguments; through others
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
 need_postgres

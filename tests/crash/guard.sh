@@ -2,6 +2,7 @@
 # The daemon is killed while a thread of it waits for an answer of its own mount.  Such
 # a process cannot end by itself, and all who ask the mount would wait with it: its
 # guard ends the connection, and if that was killed as well, the next mount does.
+# shellcheck disable=SC2016,SC2119,SC2317 # for eval; optional arguments; through others
 . "$(dirname "$0")/../lib/testlib.sh"
 need_root # others cannot abort a connection where fusectl is not mounted
 need_fuse

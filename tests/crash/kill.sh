@@ -4,6 +4,7 @@
 # acknowledged of branches too, no layer is left over, no old server lives.
 #
 # TORTURE_CYCLES: how often (default 8).
+# shellcheck disable=SC2016,SC2119,SC2317 # for eval; optional arguments; through others
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
 need_postgres

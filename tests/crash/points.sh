@@ -5,6 +5,7 @@
 #
 # Fault points need a build with --enable-fault-points; system calls need strace.
 # TORTURE_CYCLES: how many system calls (default 24), spread over the kinds.
+# shellcheck disable=SC2016,SC2119,SC2317 # for eval; optional arguments; through others
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
 need_postgres # for init
@@ -13,8 +14,8 @@ need_tool strace
 seed
 
 # system calls that change the store, and those that make it durable
-CALLS=(fsync fdatasync renameat,renameat2 unlinkat symlinkat,mkdirat pwrite64
-	ftruncate,fallocate openat)
+CALLS=(fsync fdatasync 'renameat,renameat2' unlinkat 'symlinkat,mkdirat' pwrite64
+	'ftruncate,fallocate' openat)
 
 cycle=0
 
