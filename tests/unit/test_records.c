@@ -65,6 +65,7 @@ static void test_attrs(void **state)
 }
 
 static const struct branch_meta sample = {
+	.name = "twelve",
 	.no = 12,
 	.top = 40,
 	.base = 39,
@@ -98,6 +99,28 @@ static void test_branch_record(void **state)
 		ROW_EQUAL(text, branch_meta_decode(text, &m), -EBADMSG);
 	}
 	free(text);
+}
+
+/* As early builds wrote it. */
+static void test_nameless_record(void **state)
+{
+	static const char text[] = "[branch]\nno = 12\ntop = 40\nbase = 39\n"
+				   "fresh = yes\nparent = main\nparent_no = 1\n"
+				   "created = 1795375436\nlast_active = 1795375999\n"
+				   "owner = 1001\ngroup = 100\nmode = 750\n"
+				   "protected = no\nprepared = yes\nstarted = no\n"
+				   "stopped_by_hand = no\nsum = fe524f07\n";
+	struct branch_meta m, nameless = sample;
+	char *again;
+
+	(void)state;
+	assert_int_equal(branch_meta_decode(text, &m), 0);
+	nameless.name[0] = '\0';
+	again = branch_meta_encode(&nameless);
+	assert_string_equal(again, text);
+	assert_int_equal(branch_meta_decode(again, &m), 0);
+	assert_string_equal(m.name, "");
+	free(again);
 }
 
 static void test_layer_record(void **state)
@@ -144,6 +167,7 @@ int main(void)
 		cmocka_unit_test(test_entries),
 		cmocka_unit_test(test_attrs),
 		cmocka_unit_test(test_branch_record),
+		cmocka_unit_test(test_nameless_record),
 		cmocka_unit_test(test_layer_record),
 		cmocka_unit_test(test_swapped),
 	};
