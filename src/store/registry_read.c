@@ -344,7 +344,7 @@ static int each_entry(struct registry *r, const char *path,
 		      struct reading *rd)
 {
 	int fd = openat(r->store.fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const struct dirent *ent;
+	const struct dirent *ent = NULL;
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	int rc = 0;
 
@@ -353,9 +353,16 @@ static int each_entry(struct registry *r, const char *path,
 		clean_fd(&fd);
 		return rc;
 	}
-	while (rc == 0 && (ent = readdir(d)) != NULL)
+	while (rc == 0) {
+		errno = 0;
+		ent = readdir(d);
+		if (!ent) {
+			rc = -errno; /* a list that broke off is not the whole */
+			break;
+		}
 		if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
 			rc = fn(rd, ent->d_name);
+	}
 	(void)closedir(d); /* read only */
 	return rc;
 }

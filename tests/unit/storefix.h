@@ -7,6 +7,7 @@
 #define TESTS_STOREFIX_H
 
 #include "base/fd.h"
+#include "store/branch_meta.h"
 #include "store/cowfile.h"
 #include "store/import.h"
 #include "store/registry.h"
@@ -153,6 +154,73 @@ static inline unsigned count_layers(struct fixture *fx)
 		n += ent->d_name[0] != '.';
 	(void)closedir(d);
 	return n;
+}
+
+static inline char *read_record(struct fixture *fx, const char *name)
+{
+	char path[96], *text;
+
+	(void)snprintf(path, sizeof(path), "branches/%s.ini", name);
+	if (fd_read_file(registry_dirfd(fx->reg), path, 4096, &text, NULL) < 0)
+		fail_msg("cannot read %s", path);
+	return text;
+}
+
+static inline void write_record(struct fixture *fx, const char *name, const char *text)
+{
+	char path[96];
+
+	(void)snprintf(path, sizeof(path), "branches/%s.ini", name);
+	assert_int_equal(fd_replace_file(registry_dirfd(fx->reg), path, text,
+					 strlen(text), 0600, 0),
+			 0);
+}
+
+static inline void get_meta(struct fixture *fx, const char *name, struct branch_meta *m)
+{
+	CLEAN(clean_free) char *text = read_record(fx, name);
+
+	ROW_EQUAL(name, branch_meta_decode(text, m), 0);
+}
+
+static inline void put_meta(struct fixture *fx, const char *name,
+			    const struct branch_meta *m)
+{
+	CLEAN(clean_free) char *text = branch_meta_encode(m);
+
+	write_record(fx, name, text);
+}
+
+static inline void move_file(struct fixture *fx, const char *from, const char *to)
+{
+	int fd = registry_dirfd(fx->reg);
+
+	ROW_EQUAL(from, renameat(fd, from, fd, to), 0);
+}
+
+/* A branch of parent with this in base/1; NULL: nothing of its own. */
+static inline void make_with(struct fixture *fx, const char *name, const char *parent,
+			     const char *text)
+{
+	struct branch *p = registry_find(fx->reg, parent), *b;
+
+	assert_non_null(p);
+	b = make(fx, name, p);
+	if (text)
+		assert_int_equal(write_in(b, "base/1", text), 0);
+	branch_put(b);
+	branch_put(p);
+}
+
+/* Is the branch there, and says base/1 this?  NULL: it must not be there. */
+static inline void expect_branch(struct fixture *fx, const char *name, const char *want)
+{
+	struct branch *b = registry_find(fx->reg, name);
+
+	ROW_EQUAL(name, b != NULL, want != NULL);
+	if (b)
+		expect(b, "base/1", want);
+	branch_put(b);
 }
 
 #endif
