@@ -4,6 +4,8 @@
 #include "store/names.h"
 #include "unit.h"
 
+#include <zlib.h>
+
 static void test_entries(void **state)
 {
 	static const struct {
@@ -38,6 +40,32 @@ static void test_entries(void **state)
 			memcpy(cut, text, n);
 			ROW_EQUAL(cut, entry_decode(cut, &kind, &fid), -EBADMSG);
 		}
+	}
+}
+
+/* Sums that are right over texts that nobody wrote. */
+static void test_texts_of_others(void **state)
+{
+	static const char *const rows[] = {"f01a3", "f1A3",        "f",   "w0",
+					   "x1",    "f1000000000", "f+1", "f1 "};
+	static const char *const attr_rows[] = {"n0",       "n01",  "n1m", "n1m0700",
+						"n1m10000", "n1m8", "nm7"};
+	enum entry_kind kind;
+	struct attrs a;
+	uint64_t fid;
+	char text[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		(void)snprintf(text, sizeof(text), "%s.%08lx", rows[i],
+			       crc32_z(0, (const void *)rows[i], strlen(rows[i])));
+		ROW_EQUAL(text, entry_decode(text, &kind, &fid), -EBADMSG);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(attr_rows); i++) {
+		(void)snprintf(
+			text, sizeof(text), "%s.%08lx", attr_rows[i],
+			crc32_z(7, (const void *)attr_rows[i], strlen(attr_rows[i])));
+		ROW_EQUAL(text, attrs_decode(text, 7, &a), -EBADMSG);
 	}
 }
 
@@ -165,6 +193,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_texts_of_others),
 		cmocka_unit_test(test_attrs),
 		cmocka_unit_test(test_branch_record),
 		cmocka_unit_test(test_nameless_record),
