@@ -88,17 +88,12 @@ int fd_write_full(int fd, const void *buf, size_t len)
 	return 0;
 }
 
-int fd_read_file(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
-		 size_t *ret_len)
+/* Reads to the end; files of proc and of FUSE may say size 0, so the buffer grows. */
+static int read_all(int fd, size_t max_bytes, char **ret_buf, size_t *ret_len)
 {
-	CLEAN(clean_fd) int fd = -1;
 	CLEAN(clean_free) char *buf = NULL;
 	size_t len = 0, cap = 4096;
 
-	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	/* files of proc and of FUSE may say size 0: read until the end, grow */
 	for (;;) {
 		char *bigger = realloc(buf, cap + 1);
 		ssize_t n;
@@ -127,6 +122,39 @@ int fd_read_file(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
 	if (ret_len)
 		*ret_len = len;
 	return 0;
+}
+
+int fd_read_file(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
+		 size_t *ret_len)
+{
+	CLEAN(clean_fd) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : read_all(fd, max_bytes, ret_buf, ret_len);
+}
+
+int fd_open_regular(int dirfd, const char *path, int flags)
+{
+	/* without O_NONBLOCK the open of a fifo waits for its other end */
+	CLEAN(clean_fd)
+	int fd = openat(dirfd, path,
+			flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EBADMSG;
+	return steal_fd(&fd);
+}
+
+int fd_read_regular(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
+		    size_t *ret_len)
+{
+	CLEAN(clean_fd) int fd = fd_open_regular(dirfd, path, O_RDONLY);
+
+	return fd < 0 ? fd : read_all(fd, max_bytes, ret_buf, ret_len);
 }
 
 bool fd_is_temp(const char *name)

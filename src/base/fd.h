@@ -28,6 +28,15 @@ int fd_write_full(int fd, const void *buf, size_t len) MUST_CHECK;
 int fd_read_file(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
 		 size_t *ret_len) MUST_CHECK;
 /*
+ * The same for a file that must be one of ours: -EISDIR for a directory, -ELOOP for a
+ * symlink, -EBADMSG for anything else that is no regular file.  Never waits, as
+ * reading a fifo would.
+ */
+int fd_read_regular(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
+		    size_t *ret_len) MUST_CHECK;
+/* Opens one like that (O_CLOEXEC and O_NONBLOCK are added); the descriptor. */
+int fd_open_regular(int dirfd, const char *path, int flags) MUST_CHECK;
+/*
  * Replaces dirfd/path by buf, atomically: temp file beside it, write, fsync,
  * rename; with sync_dir also fsync of the directory.  When it returns 0 with
  * sync_dir, the new content survives a power cut; on failure the old stays

@@ -442,7 +442,7 @@ static char *config_reader(char *buf, int size, void *ctx)
 	return buf;
 }
 
-static int config_parse(struct config_load *ld)
+static int parse_lines(struct config_load *ld)
 {
 	int rc = ini_parse_stream(config_reader, ld, config_handler, ld);
 
@@ -459,33 +459,38 @@ static int config_parse(struct config_load *ld)
 	return ld->rc;
 }
 
-int config_load(const char *path, struct config **ret_config, struct err *e)
+int config_parse(const char *name, char *text, size_t len, struct config **ret_config,
+		 struct err *e)
 {
 	CLEAN(config_freep) struct config *c = NULL;
+	struct config_load ld = {.path = name, .cursor = text, .e = e};
+	int rc = config_default(&c, e);
+
+	if (rc < 0)
+		return rc;
+	if (strlen(text) != len)
+		return err_set(e, -EINVAL, "%s: there is a NUL byte in it", name);
+	ld.cfg = c;
+	rc = parse_lines(&ld);
+	if (rc < 0)
+		return rc;
+	*ret_config = steal(c);
+	return 0;
+}
+
+int config_load(const char *path, struct config **ret_config, struct err *e)
+{
 	CLEAN(clean_free) char *text = NULL;
-	struct config_load ld = {.path = path, .e = e};
 	size_t len;
 	int rc;
 
-	rc = config_default(&c, e);
+	if (!path)
+		return config_default(ret_config, e);
+	rc = fd_read_file(AT_FDCWD, path, CONFIG_BYTES_MAX, &text, &len);
 	if (rc < 0)
-		return rc;
-	if (path) {
-		rc = fd_read_file(AT_FDCWD, path, CONFIG_BYTES_MAX, &text, &len);
-		if (rc < 0)
-			return err_set(e, rc, "cannot read '%s': %s", path,
-				       strerrordesc_np(-rc));
-		if (strlen(text) != len)
-			return err_set(e, -EINVAL, "%s: there is a NUL byte in it",
-				       path);
-		ld.cursor = text;
-		ld.cfg = c;
-		rc = config_parse(&ld);
-		if (rc < 0)
-			return rc;
-	}
-	*ret_config = steal(c);
-	return 0;
+		return err_set(e, rc, "cannot read '%s': %s", path,
+			       strerrordesc_np(-rc));
+	return config_parse(path, text, len, ret_config, e);
 }
 
 int config_keep_fixed(struct config *fresh, const struct config *running)

@@ -35,6 +35,10 @@ struct config {
 int config_default(struct config **ret_config, struct err *e) MUST_CHECK;
 /* path NULL: the defaults; a missing file is an error. */
 int config_load(const char *path, struct config **ret_config, struct err *e) MUST_CHECK;
+/* The same from len bytes of text, with a NUL behind them; name: for the errors.
+ * Pure.  Takes the text apart. */
+int config_parse(const char *name, char *text, size_t len, struct config **ret_config,
+		 struct err *e) MUST_CHECK;
 struct config *config_free(struct config *c);
 
 /*

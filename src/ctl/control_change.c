@@ -8,6 +8,7 @@
  */
 #include "base/log.h"
 #include "base/text.h"
+#include "ctl/input.h"
 #include "ctl/request.h"
 
 #include <string.h>
@@ -194,14 +195,8 @@ void control_set_state(struct control *c, const struct caller *who, struct branc
 	if (!rq)
 		return;
 	rc = request_authorise(rq, POLICY_STATE, b, &info);
-	if (rc == 0 && strcmp(word, "running") == 0) {
-		rq->want = PM_WANT_RUNNING;
-	} else if (rc == 0 && strcmp(word, "stopped") == 0) {
-		rq->want = PM_WANT_STOPPED;
-	} else if (rc == 0) {
-		(void)err_set(&rq->err, -EINVAL, "'%s' is no state to ask for", word);
-		rc = err_hint(&rq->err, "write running or stopped");
-	}
+	if (rc == 0)
+		rc = input_parse_state(word, &rq->want, &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
 	if (rc < 0)

@@ -9,7 +9,7 @@
  * made side by side, and the registry puts them in order.
  */
 #include "base/log.h"
-#include "base/text.h"
+#include "ctl/input.h"
 #include "ctl/request.h"
 
 #include <string.h>
@@ -17,32 +17,15 @@
 /* Splits NAME[@PARENT[:X]] into rq->name and rq->parent. */
 static int parse_spec(struct request *rq, const char *spec)
 {
-	const char *at = strchr(spec, '@');
-	const char *colon = at ? strchr(at, ':') : NULL;
-	int rc;
+	int rc = input_parse_spec(spec, &rq->name, &rq->parent, &rq->err);
 
-	if (colon) {
-		(void)err_set(
-			&rq->err, -EINVAL,
-			"'%s' asks for a checkpoint or a time, which are not built yet",
-			colon + 1);
-		return err_hint(&rq->err, "mkdir %.*s branches from the present state",
-				(int)(colon - spec), spec);
+	if (rc == 0)
+		rc = control_check_name(rq->c, rq->name, &rq->err);
+	if (rc == 0 && !rq->parent) {
+		rq->parent = control_default_parent(rq->c);
+		rc = rq->parent ? 0 : -ENOMEM;
 	}
-	rq->name = at ? strndup(spec, (size_t)(at - spec)) : strdup(spec);
-	rq->parent = at ? strdup(at + 1) : control_default_parent(rq->c);
-	if (!rq->name || !rq->parent)
-		return -ENOMEM;
-	rc = control_check_name(rq->c, rq->name, &rq->err);
-	if (rc < 0)
-		return rc;
-	if (text_check_name(rq->parent) < 0) {
-		(void)err_set(&rq->err, -EINVAL, "'%s' is no name of a parent branch",
-			      rq->parent);
-		return err_hint(&rq->err,
-				"the form is mkdir NAME or mkdir NAME@PARENT");
-	}
-	return 0;
+	return rc;
 }
 
 static int check_reserve(struct request *rq)

@@ -7,12 +7,10 @@
 #include "fs/ctlfs.h"
 
 #include "base/fd.h"
+#include "ctl/input.h"
 
 #include <fcntl.h>
 #include <string.h>
-
-/* The longest word that `state` takes, with room to say that a longer one is wrong. */
-#define STATE_WORD_MAX 64
 
 static const struct ctl_file root_files[] = {
 	{FID_ROOT_README, "README", 0444, STATUS_README},
@@ -257,7 +255,7 @@ void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t siz
 {
 	CLEAN(clean_free) char *word = NULL;
 	struct wait *w;
-	size_t len = size;
+	int rc;
 
 	if (!is_writable(n)) {
 		fs_reply_err(req, "write", n,
@@ -265,19 +263,15 @@ void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t siz
 				       file_of(n)->name));
 		return;
 	}
-	while (len && (buf[len - 1] == '\n' || buf[len - 1] == ' '))
-		len--;
 	/* each write is one request, wherever the writer thinks that it puts it */
-	if (!len || len > STATE_WORD_MAX || memchr(buf, '\0', len)) {
-		fs_reply_err(req, "write", n,
-			     fs_refuse(req, -EINVAL,
-				       "state takes one word: running or stopped"));
+	rc = input_parse_word(buf, size, &word);
+	if (rc == -EINVAL)
+		rc = fs_refuse(req, rc, "state takes one word: running or stopped");
+	if (rc < 0) {
+		fs_reply_err(req, "write", n, rc);
 		return;
 	}
-	word = strndup(buf, len);
-	w = word ? wait_new(req, n->b, word, NULL) : NULL;
-	if (!word)
-		fs_reply_err(req, "write", n, -ENOMEM);
+	w = wait_new(req, n->b, word, NULL);
 	if (!w)
 		return;
 	w->size = size;

@@ -19,6 +19,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define MAP_RECORD_MAX (UINT64_C(40) << 20)
@@ -204,6 +205,16 @@ void bfile_path(const struct bfile *f, char buf[static BFILE_PATH_MAX])
 			f->fid, buf);
 }
 
+/* Missing, or something else than a file: that is the store's fault, not the caller's.
+ */
+static int open_error(int rc)
+{
+	return rc == -ENOENT || rc == -EISDIR || rc == -ELOOP || rc == -EBADMSG ||
+			       rc == -ENXIO
+		       ? -EIO
+		       : rc;
+}
+
 int bfile_pin(struct bfile *f)
 {
 	bool opened = false;
@@ -214,16 +225,15 @@ int bfile_pin(struct bfile *f)
 		if (f->fd < 0) {
 			char path[BFILE_PATH_MAX];
 			int flags = atomic_load(&f->layer->sealed) ? O_RDONLY : O_RDWR;
+			int rc;
 
 			bfile_path(f, path);
-			f->fd = openat(f->layer->store->fd, path,
-				       flags | O_CLOEXEC | O_NOFOLLOW);
-			if (f->fd < 0) {
-				int rc = -errno;
-
-				log_error("%s: cannot open: %m", path);
-				return rc == -ENOENT ? -EIO : rc;
+			rc = fd_open_regular(f->layer->store->fd, path, flags);
+			if (rc < 0) {
+				log_error("%s: cannot open: %s", path, strerror(-rc));
+				return open_error(rc);
 			}
+			f->fd = rc;
 			opened = true;
 		}
 		f->pins++;
@@ -284,14 +294,15 @@ int bfile_map(struct bfile *f, const struct blockmap **ret_map)
 		return 0;
 	}
 	layer_part_path(f->layer, PART_MAP, f->fid, path);
-	rc = fd_read_file(f->layer->store->fd, path, MAP_RECORD_MAX, &buf, &len);
+	rc = fd_read_regular(f->layer->store->fd, path, MAP_RECORD_MAX, &buf, &len);
 	if (rc == 0)
 		rc = blockmap_decode((const uint8_t *)buf, len, f->layer->id, f->fid,
 				     &f->map);
 	if (rc == -ENOMEM)
 		return rc;
 	if (rc < 0) {
-		log_error("%s: damaged block map, refusing the file", path);
+		log_error("%s: damaged block map (%s), refusing the file", path,
+			  strerror(-rc));
 		return -EIO;
 	}
 	f->has_map = true;

@@ -192,7 +192,8 @@ int blockmap_decode(const uint8_t *buf, size_t len, uint32_t layer_id, uint64_t 
 	if (get32(buf + 16) != layer_id || get64(buf + 24) != fid)
 		return -EBADMSG;
 	blockmap_init(&m, get64(buf + 32));
-	if (words > (blocks_up(m.below_bytes) + 63) / 64)
+	if (m.below_bytes > INT64_MAX || /* no file is that long */
+	    words > (blocks_up(m.below_bytes) + 63) / 64)
 		return -EBADMSG;
 	if (words > 0) {
 		m.bits = malloc(words * sizeof(*m.bits));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * branch_meta.c - one table a record: key, kind, place in the struct.  Encode
- * writes every key once in the table's order; decode wants every key once.
+ * writes every key once in the table's order; decode wants every key once.  Keys
+ * that early builds did not write are optional: empty, they are left out.
  */
 #include "store/branch_meta.h"
 
@@ -19,13 +20,15 @@ struct field {
 	const char *key;
 	enum field_kind kind;
 	size_t off;
+	bool optional;
 };
 
 #define BRANCH_FIELD(key, kind)                                                        \
 	{                                                                              \
-#key, kind, offsetof(struct branch_meta, key)                          \
+#key, kind, offsetof(struct branch_meta, key), false                   \
 	}
 static const struct field branch_fields[] = {
+	{"name", F_NAME, offsetof(struct branch_meta, name), true},
 	BRANCH_FIELD(no, F_U32),
 	BRANCH_FIELD(top, F_U32),
 	BRANCH_FIELD(base, F_U32),
@@ -37,7 +40,7 @@ static const struct field branch_fields[] = {
 	BRANCH_FIELD(owner, F_U32),
 	BRANCH_FIELD(group, F_U32),
 	BRANCH_FIELD(mode, F_OCTAL),
-	{"protected", F_BOOL, offsetof(struct branch_meta, is_protected)},
+	{"protected", F_BOOL, offsetof(struct branch_meta, is_protected), false},
 	BRANCH_FIELD(prepared, F_BOOL),
 	BRANCH_FIELD(started, F_BOOL),
 	BRANCH_FIELD(stopped_by_hand, F_BOOL),
@@ -45,7 +48,7 @@ static const struct field branch_fields[] = {
 
 #define LAYER_FIELD(key, kind)                                                         \
 	{                                                                              \
-#key, kind, offsetof(struct layer_meta, key)                           \
+#key, kind, offsetof(struct layer_meta, key), false                    \
 	}
 static const struct field layer_fields[] = {
 	LAYER_FIELD(id, F_U32),
@@ -75,7 +78,8 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		str_printf(t, "%s = %s\n", f->key, b ? "yes" : "no");
 		break;
 	case F_NAME:
-		str_printf(t, "%s = %s\n", f->key, p);
+		if (*p || !f->optional)
+			str_printf(t, "%s = %s\n", f->key, p);
 		break;
 	}
 }
@@ -178,9 +182,11 @@ static int record_decode(const char *text, struct parse *p)
 {
 	if (!sum_fits(text))
 		return -EBADMSG;
-	if (ini_parse_string(text, on_pair, p) != 0 || p->bad ||
-	    p->seen != (UINT32_C(1) << p->n) - 1)
+	if (ini_parse_string(text, on_pair, p) != 0 || p->bad)
 		return -EBADMSG;
+	for (size_t i = 0; i < p->n; i++)
+		if (!(p->seen & (UINT32_C(1) << i)) && !p->fields[i].optional)
+			return -EBADMSG;
 	return 0;
 }
 
@@ -202,8 +208,8 @@ int branch_meta_decode(const char *text, struct branch_meta *ret_meta)
 	int rc = record_decode(text, &p);
 
 	if (rc == 0 && (m.no == 0 || m.no >= UINT32_C(1) << 26 || m.top == 0 ||
-			m.base == m.top || m.mode > 07777))
-		rc = -EBADMSG;
+			m.base >= m.top || m.mode > 07777))
+		rc = -EBADMSG; /* a layer is older than what stands on it */
 	if (rc == 0)
 		*ret_meta = m;
 	return rc;

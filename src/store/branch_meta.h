@@ -12,8 +12,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* branches/NAME.ini; the name is the file's. */
+/* branches/NAME.ini */
 struct branch_meta {
+	char name[64];   /* as the file's, so that swapped files are found out; "" in
+			  * records of early builds */
 	uint32_t no;     /* the branch's number, for life */
 	uint32_t top;    /* the layer that it writes; made on disk at the first write */
 	uint32_t base;   /* the top's parent layer; 0: none */

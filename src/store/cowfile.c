@@ -13,6 +13,7 @@
 #include "store/overlay_priv.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -88,8 +89,34 @@ bool cowfile_is_wal(const struct cowfile *f)
 	return f->is_wal;
 }
 
-static int read_bytes(struct bfile *part, uint8_t *buf, uint64_t len, uint64_t off)
+/*
+ * The line of a part is no higher than the size that the one below it had when it was
+ * sealed, and both reach the disk from the bottom up.  So where a lower part is asked
+ * behind its end, something was cut off it.
+ */
+static int too_short(const struct bfile *part)
 {
+	char path[BFILE_PATH_MAX];
+
+	bfile_path(part, path);
+	log_error("%s: shorter than what stands on it says", path);
+	return -EIO;
+}
+
+/* The same, and nothing at all is there. */
+static int no_bottom(const struct cowfile *f)
+{
+	char path[BFILE_PATH_MAX];
+
+	bfile_path(f->parts[f->nparts - 1], path);
+	log_error("%s: what it stands on is in no layer", path);
+	return -EIO;
+}
+
+static int read_bytes(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
+		      uint64_t off)
+{
+	struct bfile *part = f->parts[i];
 	int fd = bfile_pin(part);
 	ssize_t n;
 
@@ -99,6 +126,8 @@ static int read_bytes(struct bfile *part, uint8_t *buf, uint64_t len, uint64_t o
 	bfile_unpin(part);
 	if (n < 0)
 		return (int)n;
+	if (i > 0 && (uint64_t)n < len)
+		return too_short(part);
 	memset(buf + n, 0, len - (uint64_t)n);
 	return 0;
 }
@@ -132,19 +161,17 @@ int cowfile_read_parts(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len
 	const struct blockmap *m;
 	int rc = 0;
 
-	if (i >= f->nparts) {
-		memset(buf, 0, len);
-		return 0;
-	}
+	if (i >= f->nparts)
+		return no_bottom(f);
 	if (f->parts[i]->kind == BFILE_FULL)
-		return read_bytes(f->parts[i], buf, len, off);
+		return read_bytes(f, i, buf, len, off);
 	rc = bfile_map(f->parts[i], &m);
 	while (rc == 0 && len > 0) {
 		bool owned;
 		uint64_t n = next_run(m, off, len, &owned), below;
 
 		if (owned) {
-			rc = read_bytes(f->parts[i], buf, n, off);
+			rc = read_bytes(f, i, buf, n, off);
 		} else {
 			below = visible(m, off, n);
 			if (below > 0)
@@ -181,17 +208,23 @@ struct stretch {
 	bool data;
 };
 
-static int stretch_of_fd(struct bfile *part, uint64_t off, uint64_t end,
+static int stretch_of_fd(struct cowfile *f, unsigned i, uint64_t off, uint64_t end,
 			 struct stretch *ret)
 {
+	struct bfile *part = f->parts[i];
 	int fd = bfile_pin(part);
 	off_t data, hole;
+	struct stat st;
+	bool cut;
 
 	if (fd < 0)
 		return fd;
+	cut = i > 0 && (fstat(fd, &st) < 0 || (uint64_t)st.st_size < end);
 	data = lseek(fd, (off_t)off, SEEK_DATA);
 	hole = data == (off_t)off ? lseek(fd, (off_t)off, SEEK_HOLE) : -1;
 	bfile_unpin(part);
+	if (cut)
+		return too_short(part);
 	ret->data = data == (off_t)off;
 	if (ret->data)
 		ret->end = hole > (off_t)off ? (uint64_t)hole : end;
@@ -213,15 +246,15 @@ static int stretch_at(struct cowfile *f, unsigned i, uint64_t off, uint64_t end,
 
 	*ret = (struct stretch){end, false};
 	if (i >= f->nparts)
-		return 0;
+		return no_bottom(f);
 	if (f->parts[i]->kind == BFILE_FULL)
-		return stretch_of_fd(f->parts[i], off, end, ret);
+		return stretch_of_fd(f, i, off, end, ret);
 	rc = bfile_map(f->parts[i], &m);
 	if (rc < 0)
 		return rc;
 	n = next_run(m, off, end - off, &owned);
 	if (owned)
-		return stretch_of_fd(f->parts[i], off, off + n, ret);
+		return stretch_of_fd(f, i, off, off + n, ret);
 	below = visible(m, off, n);
 	if (below > 0)
 		return stretch_at(f, i + 1, off, off + below, ret);

@@ -51,16 +51,18 @@ int cowfile_settle_cut_locked(struct cowfile *f)
 {
 	struct bfile *top = f->parts[0];
 	struct map_image image;
-	int rc;
+	int rc = 0;
 
 	if (!top->cut || top->layer->scratch) {
 		top->cut = false;
 		return 0;
 	}
-	rc = bfile_encode_map(top, &image);
-	if (rc == 0)
-		rc = sync_part(f, top, &image);
-	free(image.buf);
+	for (unsigned i = f->nparts; rc == 0 && i > 0; i--) {
+		rc = bfile_encode_map(f->parts[i - 1], &image);
+		if (rc == 0)
+			rc = sync_part(f, f->parts[i - 1], &image);
+		free(image.buf);
+	}
 	if (rc == 0)
 		top->cut = false;
 	return rc;

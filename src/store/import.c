@@ -259,6 +259,7 @@ static int take_dir(struct import *im, int dirfd_, const char *name, uint64_t fi
 static int write_records(struct import *im, uid_t owner, gid_t group)
 {
 	struct branch_meta m = {
+		.name = MAIN_BRANCH,
 		.no = MAIN_NO,
 		.top = MAIN_TOP,
 		.base = FIRST_LAYER,

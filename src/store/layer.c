@@ -138,7 +138,10 @@ static void temp_path(struct layer *l, char buf[static BFILE_PATH_MAX])
 
 const struct entry *layer_entry(struct layer *l, uint64_t dir, const char *name)
 {
-	return entry_find(dirnames_find(l->dirs, dir), name);
+	static const struct entry unreadable = {.kind = ENTRY_BAD};
+	const struct dirnames *d = dirnames_find(l->dirs, dir);
+
+	return d && d->bad ? &unreadable : entry_find(d, name);
 }
 
 const struct entry *layer_chain_entry(struct layer *l, uint64_t dir, const char *name)

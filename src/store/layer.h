@@ -127,7 +127,7 @@ int layer_sync_dirnames(struct layer *l, uint64_t dir) MUST_CHECK;
 /* Writes layer.ini and makes the way to it durable: after it, records may name
  * the layer as a parent. */
 int layer_prepare_seal(struct layer *l) MUST_CHECK;
-/* Makes all of a sealed layer durable; blocks. */
+/* Makes all of a sealed layer and of those below it durable; blocks. */
 int layer_flush(struct layer *l) MUST_CHECK;
 
 void layer_part_path(const struct layer *l, enum layer_part part, uint64_t fid,

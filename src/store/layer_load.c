@@ -37,31 +37,44 @@ static void clean_dir(DIR **d)
 		(void)closedir(*d); /* read only */
 }
 
-/* Opens a directory of the layer; *ret_dir NULL if it is not there. */
-static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
+/* Does the error say nothing about the store? */
+static bool is_passing(int rc)
 {
-	int fd = openat(l->store->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	*ret_dir = NULL;
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	*ret_dir = fdopendir(fd);
-	if (!*ret_dir) {
-		int rc = -errno;
-
-		(void)close(fd);
-		return rc;
-	}
-	return 1;
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -EINTR;
 }
 
-static bool next_name(DIR *d, const struct dirent **ret_ent)
+/* Opens a directory of the layer: 1, or 0 if it is not there. */
+static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
 {
-	do
+	int fd = openat(l->store->fd, path,
+			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int rc;
+
+	*ret_dir = NULL;
+	if (fd >= 0)
+		*ret_dir = fdopendir(fd);
+	if (*ret_dir)
+		return 1;
+	rc = -errno;
+	clean_fd(&fd);
+	if (rc == -ENOENT)
+		return 0;
+	log_error("%s: cannot read: %s", path, strerror(-rc));
+	return is_passing(rc) ? rc : -EIO;
+}
+
+/* 1, or 0 at the end; a list that broke off is not taken for the whole. */
+static int next_name(DIR *d, const char *path, const struct dirent **ret_ent)
+{
+	do {
+		errno = 0;
 		*ret_ent = readdir(d);
-	while (*ret_ent && (strcmp((*ret_ent)->d_name, ".") == 0 ||
-			    strcmp((*ret_ent)->d_name, "..") == 0));
-	return *ret_ent != NULL;
+	} while (*ret_ent && (strcmp((*ret_ent)->d_name, ".") == 0 ||
+			      strcmp((*ret_ent)->d_name, "..") == 0));
+	if (*ret_ent || errno == 0)
+		return *ret_ent != NULL;
+	log_error("%s: cannot read: %m", path);
+	return -EIO;
 }
 
 static int parse_fid(const char *name, uint64_t *ret_fid)
@@ -105,15 +118,13 @@ static int load_dirnames(struct layer *l, uint64_t dir)
 	struct dirnames *names;
 	int rc;
 
-	layer_part_path(l, PART_NAMES, dir, path);
-	rc = open_part(l, path, &d);
-	if (rc <= 0)
-		return rc;
 	names = dirnames_add(&l->dirs, dir);
 	if (!names)
 		return -ENOMEM;
 	names->on_disk = true;
-	while (next_name(d, &ent)) {
+	layer_part_path(l, PART_NAMES, dir, path);
+	rc = open_part(l, path, &d);
+	while (rc > 0 && (rc = next_name(d, path, &ent)) > 0) {
 		uint64_t fid;
 		enum entry_kind kind = read_entry(path, dirfd(d), ent->d_name, &fid);
 
@@ -121,7 +132,8 @@ static int load_dirnames(struct layer *l, uint64_t dir)
 			return -ENOMEM;
 		note_fid(l, fid);
 	}
-	return 0;
+	names->bad = rc < 0;
+	return is_passing(rc) ? rc : 0;
 }
 
 /* Calls fn for each fid that names a file in the part's directory. */
@@ -138,7 +150,7 @@ static int load_part(struct layer *l, enum layer_part part, const char *part_nam
 	if (rc <= 0)
 		return rc;
 	l->part_made[part] = true;
-	while (next_name(d, &ent)) {
+	while ((rc = next_name(d, path, &ent)) > 0) {
 		uint64_t fid;
 
 		if (parse_fid(ent->d_name, &fid) < 0) {
@@ -152,7 +164,7 @@ static int load_part(struct layer *l, enum layer_part part, const char *part_nam
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return rc;
 }
 
 static int add_file(struct layer *l, uint64_t fid, enum bfile_kind kind)
@@ -184,10 +196,15 @@ static int add_delta(struct layer *l, uint64_t fid)
 	return add_file(l, fid, BFILE_DELTA);
 }
 
-static int skip_file(struct layer *l, uint64_t fid)
+/* Called when the maps are known. */
+static int check_delta(struct layer *l, uint64_t fid)
 {
-	(void)l;
-	(void)fid;
+	struct bfile *f = NULL;
+
+	HASH_FIND(hh, l->files, &fid, sizeof(fid), f);
+	if (!f || f->kind != BFILE_DELTA)
+		log_warn("%s/delta/%llx: has no map, as a crash leaves it; ignoring it",
+			 l->dir, (unsigned long long)fid);
 	return 0;
 }
 
@@ -278,7 +295,7 @@ static int load_names(struct layer *l)
 	if (rc <= 0)
 		return rc;
 	l->part_made[PART_NAMES] = true;
-	while (next_name(d, &ent)) {
+	while ((rc = next_name(d, path, &ent)) > 0) {
 		uint64_t dir;
 
 		if (parse_fid(ent->d_name, &dir) < 0) {
@@ -290,7 +307,7 @@ static int load_names(struct layer *l)
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return rc;
 }
 
 static int load_one(struct layer *l)
@@ -308,9 +325,9 @@ static int load_one(struct layer *l)
 		if (rc == 0)
 			rc = load_part(l, PART_FULL, "full", add_full);
 		if (rc == 0)
-			rc = load_part(l, PART_DELTA, "delta", skip_file);
-		if (rc == 0)
 			rc = load_part(l, PART_MAP, "map", add_delta);
+		if (rc == 0)
+			rc = load_part(l, PART_DELTA, "delta", check_delta);
 		if (rc == 0)
 			rc = load_part(l, PART_ATTR, "attr", add_attrs);
 	}

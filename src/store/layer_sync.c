@@ -113,7 +113,7 @@ static int flush_file(struct bfile *f)
 	return rc;
 }
 
-int layer_flush(struct layer *l)
+static int flush_one(struct layer *l)
 {
 	struct dirnames *d, *next_dir;
 	struct bfile *f, *next_file;
@@ -144,4 +144,19 @@ int layer_flush(struct layer *l)
 	}
 	atomic_store(&l->durable, true);
 	return 0;
+}
+
+/* From the bottom up, as a map may rely on the files below it (cowfile.c). */
+int layer_flush(struct layer *l)
+{
+	struct layer *next;
+	int rc;
+
+	do {
+		next = l;
+		while (next->parent && !atomic_load(&next->parent->durable))
+			next = next->parent;
+		rc = flush_one(next);
+	} while (rc == 0 && next != l);
+	return rc;
 }

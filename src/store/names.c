@@ -182,7 +182,7 @@ void entry_encode(enum entry_kind kind, uint64_t fid, char buf[static NAME_TARGE
 int entry_decode(const char *text, enum entry_kind *ret_kind, uint64_t *ret_fid)
 {
 	int n = check_sum(text, 0);
-	char digits[NAME_TARGET_MAX] = "";
+	char digits[NAME_TARGET_MAX] = "", again[NAME_TARGET_MAX];
 	uint64_t fid = 0;
 
 	if (n < 1)
@@ -195,6 +195,9 @@ int entry_decode(const char *text, enum entry_kind *ret_kind, uint64_t *ret_fid)
 	memcpy(digits, text + 1, (size_t)n - 1);
 	if (!strchr("fdlps", text[0]) ||
 	    text_parse_u64(digits, 16, (UINT64_C(1) << 36) - 1, &fid) < 0)
+		return -EBADMSG;
+	entry_encode((enum entry_kind)text[0], fid, again);
+	if (strcmp(text, again) != 0) /* as in "f01a3": nothing of ours */
 		return -EBADMSG;
 	*ret_kind = (enum entry_kind)text[0];
 	*ret_fid = fid;
@@ -214,9 +217,10 @@ void attrs_encode(uint64_t fid, const struct attrs *a, char buf[static NAME_TARG
 int attrs_decode(const char *text, uint64_t fid, struct attrs *ret_attrs)
 {
 	int n = check_sum(text, (unsigned long)(fid & 0xffffffff));
-	char body[NAME_TARGET_MAX] = "";
-	char *mode;
+	char body[NAME_TARGET_MAX] = "", again[NAME_TARGET_MAX];
 	uint64_t nlink, bits = 0;
+	struct attrs a;
+	char *mode;
 
 	if (n < 2 || text[0] != 'n')
 		return -EBADMSG;
@@ -229,8 +233,10 @@ int attrs_decode(const char *text, uint64_t fid, struct attrs *ret_attrs)
 	}
 	if (text_parse_u64(body, 16, UINT32_MAX, &nlink) < 0 || nlink == 0)
 		return -EBADMSG;
-	ret_attrs->has_mode = mode != NULL;
-	ret_attrs->mode = (mode_t)bits;
-	ret_attrs->nlink = (uint32_t)nlink;
+	a = (struct attrs){mode != NULL, (mode_t)bits, (uint32_t)nlink};
+	attrs_encode(fid, &a, again);
+	if (strcmp(text, again) != 0)
+		return -EBADMSG;
+	*ret_attrs = a;
 	return 0;
 }

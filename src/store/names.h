@@ -52,6 +52,7 @@ struct dirnames {
 	uint64_t dir;
 	struct entry *entries;
 	bool on_disk;      /* names/DIR exists */
+	bool bad;          /* ...and cannot be read: every name in it gives EIO */
 	struct dsync sync; /* of names/DIR */
 	atomic_uint refs;  /* the index, and those who sync it */
 };

@@ -290,6 +290,19 @@ int overlay_entry_locked(struct overlay *o, uint64_t dir, const char *name,
 	return 0;
 }
 
+/* Logs what is wrong with an entry, by the path of its record. */
+static int bad_entry(struct overlay *o, uint64_t dir, const struct entry *e,
+		     const char *what)
+{
+	const struct layer *l = o->top;
+
+	while (l->parent && entry_find(dirnames_find(l->dirs, dir), e->name) != e)
+		l = l->parent;
+	log_error("%s/names/%llx/%s: %s (%llx), refusing the name", l->dir,
+		  (unsigned long long)dir, e->name, what, (unsigned long long)e->fid);
+	return -EIO;
+}
+
 int overlay_lookup(struct overlay *o, uint64_t dir, const char *name,
 		   struct node_attr *ret_attr)
 {
@@ -301,12 +314,11 @@ int overlay_lookup(struct overlay *o, uint64_t dir, const char *name,
 	rc = overlay_entry_locked(o, dir, name, &e);
 	if (rc == 0)
 		rc = overlay_attr_locked(o, e->fid, ret_attr);
-	if (rc == 0 && (ret_attr->mode & S_IFMT) != entry_type_mode(e->kind)) {
-		log_error("%s/names/%llx/%s: not what its file is, refusing the name",
-			  o->top->dir, (unsigned long long)dir, name);
-		rc = -EIO;
-	}
-	return rc == -ESTALE ? -EIO : rc; /* a name without bytes */
+	if (rc == -ESTALE)
+		rc = bad_entry(o, dir, e, "its file is in no layer");
+	else if (rc == 0 && (ret_attr->mode & S_IFMT) != entry_type_mode(e->kind))
+		rc = bad_entry(o, dir, e, "not what its file is");
+	return rc;
 }
 
 /* One name of one layer, in the list that a merged directory is made from. */
@@ -350,6 +362,8 @@ static int list_locked(struct overlay *o, uint64_t dir, uint64_t after,
 
 		if (!d)
 			continue;
+		if (d->bad)
+			return -EIO;
 		HASH_ITER(hh, d->entries, e, next)
 		{
 			if (e->cookie <= after)
@@ -409,7 +423,7 @@ bool overlay_is_empty_locked(struct overlay *o, uint64_t dir)
 	CLEAN(listing_fini) struct listing ls = {NULL, 0, 0};
 
 	if (list_locked(o, dir, 0, &ls) < 0)
-		return false; /* out of memory: then better not */
+		return false; /* not known: then better not */
 	for (size_t i = 0; i < ls.n; i++)
 		if (!hidden(&ls, i))
 			return false;
@@ -634,7 +648,8 @@ int overlay_walk(struct overlay *o, const char *path, struct node_attr *ret_attr
 			return rc;
 		dir = e->fid;
 	}
-	return overlay_attr_locked(o, dir, ret_attr);
+	rc = overlay_attr_locked(o, dir, ret_attr);
+	return rc == -ESTALE ? -EIO : rc; /* a name without bytes */
 }
 
 int overlay_read_file(struct overlay *o, const char *path, size_t max_bytes,

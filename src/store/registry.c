@@ -26,6 +26,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 void record_path(const char *name, char buf[static RECORD_PATH_MAX])
@@ -35,9 +36,12 @@ void record_path(const char *name, char buf[static RECORD_PATH_MAX])
 
 int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
 {
-	CLEAN(clean_free) char *text = branch_meta_encode(meta);
+	CLEAN(clean_free) char *text = NULL;
 	char path[RECORD_PATH_MAX];
+	struct branch_meta m = *meta;
 
+	(void)snprintf(m.name, sizeof(m.name), "%s", name);
+	text = branch_meta_encode(&m);
 	if (!text)
 		return -ENOMEM;
 	record_path(name, path);
@@ -187,6 +191,56 @@ static int freeze(struct registry *r, struct branch *p)
 	return 0;
 }
 
+/* --- names in records --- */
+
+void registry_note_misnamed(struct registry *r, struct branch *b)
+{
+	if (!b->misnamed)
+		r->misnamed++;
+	b->misnamed = true;
+}
+
+/*
+ * A record with a branch's old name inside is found out as that branch's own only
+ * while no other file has that name.  So it is put right before a name is taken.
+ */
+static int settle_names(struct registry *r, struct err *e)
+{
+	struct branch *b, *next;
+
+	if (r->misnamed == 0)
+		return 0;
+	HASH_ITER(hh_no, r->by_no, b, next)
+	{
+		int rc = b->misnamed ? registry_save(r, b->name, &b->meta) : 0;
+
+		if (rc < 0)
+			return err_set(e, rc,
+				       "cannot write the record of branch '%s': %s",
+				       b->name, strerror(-rc));
+		b->misnamed = false;
+	}
+	r->misnamed = 0;
+	return 0;
+}
+
+/* The name of a record that cannot be served is not free: it would be lost. */
+static int check_no_record(struct registry *r, const char *name, struct err *e)
+{
+	char path[RECORD_PATH_MAX];
+	struct stat st;
+
+	record_path(name, path);
+	if (fstatat(r->store.fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0
+				       : err_set(e, -errno, "cannot look for %s/%s: %s",
+						 r->path, path, strerror(errno));
+	err_set(e, -EEXIST, "branch '%s' exists, but its record %s/%s is damaged", name,
+		r->path, path);
+	return err_hint(e, "put the record back from a copy of the store, or move it "
+			   "out of the way, and mount again");
+}
+
 static int check_new_branch(struct registry *r, const char *name, struct err *e)
 {
 	struct branch *b;
@@ -201,10 +255,12 @@ static int check_new_branch(struct registry *r, const char *name, struct err *e)
 			e, "a letter or digit, then letters, digits, '_', '-', '.'");
 	}
 	b = registry_find(r, name);
-	if (!b)
-		return 0;
-	branch_put(b);
-	return err_set(e, -EEXIST, "branch '%s' exists", name);
+	if (b) {
+		branch_put(b);
+		return err_set(e, -EEXIST, "branch '%s' exists", name);
+	}
+	rc = check_no_record(r, name, e);
+	return rc < 0 ? rc : settle_names(r, e);
 }
 
 static int add_child(struct registry *r, const struct branch_spec *spec,
@@ -314,6 +370,7 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
 	char from[RECORD_PATH_MAX], to[RECORD_PATH_MAX];
+	struct branch_meta m;
 	int rc;
 
 	LOCK_SCOPE(&r->change);
@@ -326,11 +383,22 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 	record_path(newname, to);
 	rc = renameat(r->store.fd, from, r->store.fd, to) < 0 ? -errno : 0;
 	FAULT_POINT("registry.renamed");
+	/* before the record says so: its new name must not outlive the file's */
 	if (rc == 0)
 		rc = fd_sync_dir(r->store.fd, "branches");
 	if (rc < 0)
 		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
 			       b->name, strerror(-rc));
+	/* the branch has its new name, whatever becomes of the one in the record */
+	m = b->meta;
+	m.last_active = atomic_load(&b->last_active);
+	if (registry_save(r, newname, &m) < 0) {
+		log_warn("branch %s: cannot write its new name into its record; trying "
+			 "again later",
+			 newname);
+		registry_note_misnamed(r, b);
+	}
+	FAULT_POINT("registry.renamed-inside");
 	WRITE_SCOPE(&r->table);
 	HASH_DELETE(hh_name, r->by_name, b);
 	(void)snprintf(b->name, sizeof(b->name), "%s", newname);
@@ -360,6 +428,10 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
 	if (b->meta.is_protected)
 		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
+	if (b->misnamed) {
+		b->misnamed = false;
+		r->misnamed--;
+	}
 	record_path(b->name, path);
 	rc = unlinkat(r->store.fd, path, 0) < 0 ? -errno : 0;
 	FAULT_POINT("registry.record-removed");
@@ -432,7 +504,7 @@ static struct layer *take_dead(struct registry *r)
 	while (r->ndead > 0) {
 		struct layer *l = r->dead[--r->ndead];
 
-		if (atomic_load(&l->users) == 0)
+		if (atomic_load(&l->users) == 0 && l->id >= r->keep_below)
 			return l;
 		layer_put(l);
 	}

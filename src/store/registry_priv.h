@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * registry_priv.h - what registry.c, registry_open.c and branch.c share; for them
- * alone.
+ * registry_priv.h - what registry.c, registry_open.c, registry_read.c and branch.c
+ * share; for them alone.
  *
  * Locks, in this order: registry->change (a mutex that serialises whatever
  * writes records; held over their fsyncs), registry->table (short, for the two
@@ -26,7 +26,8 @@ struct branch {
 	pthread_mutex_t lock;
 	struct branch_meta meta; /* lock: lock; changed only under registry->change */
 	bool unsaved;            /* lock: lock; meta differs from the record */
-	struct layer *top;       /* lock: lock; owned; likewise */
+	bool misnamed;     /* lock: registry->change; the record holds its old name */
+	struct layer *top; /* lock: lock; owned; likewise */
 	struct overlay *data, *run; /* lock: lock; owned; once made they stay */
 };
 
@@ -43,6 +44,10 @@ struct registry {
 	size_t nsealed;
 	uint32_t *orphans; /* lock: change; ids of layers that nobody knows */
 	size_t norphans;
+	/* lock: change; layers with lower ids are kept: a damaged record may need them
+	 */
+	uint32_t keep_below;
+	unsigned misnamed; /* lock: change; how many branches are */
 
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name; /* lock: table */
@@ -54,10 +59,12 @@ struct branch *branch_new(struct registry *r, const char *name,
 int branch_sync(struct branch *b) MUST_CHECK;
 /* Enters it in the tables; the caller's reference becomes the table's. */
 int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
-/* Writes the record durably. */
+/* Writes the record durably, with its name in it. */
 int registry_save(struct registry *r, const char *name,
 		  const struct branch_meta *meta) MUST_CHECK;
-/* Reads all records and makes the branches; removes nothing. */
+/* A record that holds another name than its file: to be written again. */
+void registry_note_misnamed(struct registry *r, struct branch *b);
+/* Reads all records and makes the branches; removes no layer. */
 int registry_read(struct registry *r, struct err *e) MUST_CHECK;
 
 #define RECORD_PATH_MAX (sizeof("branches/") + 64 + sizeof(".ini"))

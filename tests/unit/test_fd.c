@@ -39,6 +39,39 @@ static unsigned count_entries(int dirfd, const char *path)
 	return n - 2;
 }
 
+/* A fifo must not make anybody wait: nobody writes to it. */
+static void test_read_regular(void **state)
+{
+	static const struct {
+		const char *name;
+		int rc;
+	} rows[] = {
+		{"file", 0},          {"dir", -EISDIR},   {"link", -ELOOP},
+		{"fifo", -EBADMSG},   {"socket", -ENXIO}, {"none", -ENOENT},
+		{"file/x", -ENOTDIR},
+	};
+	CLEAN(clean_fd) int fd = dirfd_of(state);
+
+	assert_int_equal(fd_replace_file(fd, "file", "text", 4, 0600, 0), 0);
+	assert_int_equal(mkdirat(fd, "dir", 0700), 0);
+	assert_int_equal(symlinkat("file", fd, "link"), 0);
+	assert_int_equal(mkfifoat(fd, "fifo", 0600), 0);
+	assert_int_equal(mknodat(fd, "socket", S_IFSOCK | 0600, 0), 0);
+	(void)alarm(10); /* instead of hanging */
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		CLEAN(clean_free) char *text = NULL;
+		size_t len;
+
+		ROW_EQUAL(rows[i].name,
+			  fd_read_regular(fd, rows[i].name, 100, &text, &len),
+			  rows[i].rc);
+		if (rows[i].rc == 0)
+			ROW_STRING(rows[i].name, text, "text");
+	}
+	assert_int_equal(fd_open_regular(fd, "fifo", O_RDWR), -EBADMSG);
+	(void)alarm(0);
+}
+
 static void test_full_io(void **state)
 {
 	CLEAN(clean_fd) int fd = memfd_create("io", MFD_CLOEXEC);
@@ -301,11 +334,17 @@ int main(void)
 {
 #define IN_DIR(f) cmocka_unit_test_setup_teardown(f, unit_dir_make, dir_remove)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_full_io), IN_DIR(test_read_file),
-		IN_DIR(test_replace_file),      IN_DIR(test_replace_file_failures),
-		IN_DIR(test_sync_dir),          IN_DIR(test_mkdir),
-		IN_DIR(test_copy_range),        IN_DIR(test_remove_tree),
-		IN_DIR(test_remove_deep_tree),  IN_DIR(test_remove_tree_as_user),
+		cmocka_unit_test(test_full_io),
+		IN_DIR(test_read_file),
+		IN_DIR(test_read_regular),
+		IN_DIR(test_replace_file),
+		IN_DIR(test_replace_file_failures),
+		IN_DIR(test_sync_dir),
+		IN_DIR(test_mkdir),
+		IN_DIR(test_copy_range),
+		IN_DIR(test_remove_tree),
+		IN_DIR(test_remove_deep_tree),
+		IN_DIR(test_remove_tree_as_user),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

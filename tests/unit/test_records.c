@@ -4,6 +4,8 @@
 #include "store/names.h"
 #include "unit.h"
 
+#include <zlib.h>
+
 static void test_entries(void **state)
 {
 	static const struct {
@@ -41,6 +43,32 @@ static void test_entries(void **state)
 	}
 }
 
+/* Sums that are right over texts that nobody wrote. */
+static void test_texts_of_others(void **state)
+{
+	static const char *const rows[] = {"f01a3", "f1A3",        "f",   "w0",
+					   "x1",    "f1000000000", "f+1", "f1 "};
+	static const char *const attr_rows[] = {"n0",       "n01",  "n1m", "n1m0700",
+						"n1m10000", "n1m8", "nm7"};
+	enum entry_kind kind;
+	struct attrs a;
+	uint64_t fid;
+	char text[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		(void)snprintf(text, sizeof(text), "%s.%08lx", rows[i],
+			       crc32_z(0, (const void *)rows[i], strlen(rows[i])));
+		ROW_EQUAL(text, entry_decode(text, &kind, &fid), -EBADMSG);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(attr_rows); i++) {
+		(void)snprintf(
+			text, sizeof(text), "%s.%08lx", attr_rows[i],
+			crc32_z(7, (const void *)attr_rows[i], strlen(attr_rows[i])));
+		ROW_EQUAL(text, attrs_decode(text, 7, &a), -EBADMSG);
+	}
+}
+
 static void test_attrs(void **state)
 {
 	static const struct attrs rows[] = {
@@ -65,6 +93,7 @@ static void test_attrs(void **state)
 }
 
 static const struct branch_meta sample = {
+	.name = "twelve",
 	.no = 12,
 	.top = 40,
 	.base = 39,
@@ -98,6 +127,28 @@ static void test_branch_record(void **state)
 		ROW_EQUAL(text, branch_meta_decode(text, &m), -EBADMSG);
 	}
 	free(text);
+}
+
+/* As early builds wrote it. */
+static void test_nameless_record(void **state)
+{
+	static const char text[] = "[branch]\nno = 12\ntop = 40\nbase = 39\n"
+				   "fresh = yes\nparent = main\nparent_no = 1\n"
+				   "created = 1795375436\nlast_active = 1795375999\n"
+				   "owner = 1001\ngroup = 100\nmode = 750\n"
+				   "protected = no\nprepared = yes\nstarted = no\n"
+				   "stopped_by_hand = no\nsum = fe524f07\n";
+	struct branch_meta m, nameless = sample;
+	char *again;
+
+	(void)state;
+	assert_int_equal(branch_meta_decode(text, &m), 0);
+	nameless.name[0] = '\0';
+	again = branch_meta_encode(&nameless);
+	assert_string_equal(again, text);
+	assert_int_equal(branch_meta_decode(again, &m), 0);
+	assert_string_equal(m.name, "");
+	free(again);
 }
 
 static void test_layer_record(void **state)
@@ -142,8 +193,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_texts_of_others),
 		cmocka_unit_test(test_attrs),
 		cmocka_unit_test(test_branch_record),
+		cmocka_unit_test(test_nameless_record),
 		cmocka_unit_test(test_layer_record),
 		cmocka_unit_test(test_swapped),
 	};

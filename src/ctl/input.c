@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * input.c - the little languages of mkdir and of control files.
+ */
+#include "ctl/input.h"
+
+#include "base/text.h"
+
+#include <string.h>
+
+/* The longest word that is looked at; no value is near it. */
+#define WORD_MAX 64
+
+int input_parse_spec(const char *spec, char **ret_name, char **ret_parent,
+		     struct err *e)
+{
+	const char *at = strchr(spec, '@');
+	const char *colon = at ? strchr(at, ':') : NULL;
+	CLEAN(clean_free) char *name = NULL;
+	CLEAN(clean_free) char *parent = NULL;
+
+	if (colon) {
+		(void)err_set(
+			e, -EINVAL,
+			"'%s' asks for a checkpoint or a time, which are not built yet",
+			colon + 1);
+		return err_hint(e, "mkdir %.*s branches from the present state",
+				(int)(colon - spec), spec);
+	}
+	if (at && text_check_name(at + 1) < 0) {
+		(void)err_set(e, -EINVAL, "'%s' is no name of a parent branch", at + 1);
+		return err_hint(e, "the form is mkdir NAME or mkdir NAME@PARENT");
+	}
+	name = at ? strndup(spec, (size_t)(at - spec)) : strdup(spec);
+	parent = at ? strdup(at + 1) : NULL;
+	if (!name || (at && !parent))
+		return err_set(e, -ENOMEM, "out of memory");
+	*ret_name = steal(name);
+	*ret_parent = steal(parent);
+	return 0;
+}
+
+int input_parse_word(const char *buf, size_t size, char **ret_word)
+{
+	while (size && (buf[size - 1] == '\n' || buf[size - 1] == ' '))
+		size--;
+	if (!size || size > WORD_MAX || memchr(buf, '\0', size))
+		return -EINVAL;
+	*ret_word = strndup(buf, size);
+	return *ret_word ? 0 : -ENOMEM;
+}
+
+int input_parse_state(const char *word, enum pm_want *ret_want, struct err *e)
+{
+	if (strcmp(word, "running") == 0) {
+		*ret_want = PM_WANT_RUNNING;
+		return 0;
+	}
+	if (strcmp(word, "stopped") == 0) {
+		*ret_want = PM_WANT_STOPPED;
+		return 0;
+	}
+	(void)err_set(e, -EINVAL, "'%s' is no state to ask for", word);
+	return err_hint(e, "write running or stopped");
+}

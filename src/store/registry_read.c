@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry_read.c - the records of a store, and the lineage of its layers.
+ *
+ * A damaged record costs what it describes and nothing else: the branch is left
+ * out, its file named in the log.  While one is damaged, nobody knows which
+ * layers it stands on, so none that was there is removed.
+ *
+ * All records are read before the first branch is made: whether one of them can be
+ * trusted is seen only beside the others.
+ */
+#include "store/registry_priv.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define RECORD_MAX 4096
+
+/* Layers met so far, by id, while the lineage is put together. */
+struct known {
+	UT_hash_handle hh;
+	uint32_t id;
+	struct layer *layer; /* owned reference */
+};
+
+/* A record that could be decoded. */
+struct found {
+	char name[64]; /* its file's */
+	struct branch_meta m;
+	const char *wrong; /* what keeps the branch from being served; NULL: nothing */
+};
+
+struct reading {
+	struct registry *r;
+	struct known *known;
+	struct found *v;
+	size_t n;
+	bool damaged; /* a record could not be read */
+};
+
+static struct known *known_find(struct reading *rd, uint32_t id)
+{
+	struct known *k = NULL;
+
+	HASH_FIND(hh, rd->known, &id, sizeof(id), k);
+	return k;
+}
+
+static int known_add(struct reading *rd, uint32_t id, struct layer *l)
+{
+	struct known *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return -ENOMEM;
+	k->id = id;
+	HASH_ADD(hh, rd->known, id, sizeof(k->id), k);
+	if (!k->hh.tbl) {
+		free(k);
+		return -ENOMEM;
+	}
+	k->layer = layer_get(l);
+	return 0;
+}
+
+static void reading_fini(struct reading *rd)
+{
+	struct known *k, *next;
+
+	HASH_ITER(hh, rd->known, k, next)
+	{
+		HASH_DEL(rd->known, k);
+		layer_put(k->layer);
+		free(k);
+	}
+	free(rd->v);
+}
+
+static int read_layer_record(struct registry *r, uint32_t id, struct layer_meta *ret)
+{
+	CLEAN(clean_free) char *text = NULL;
+	char path[48];
+	size_t len;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "layers/%08x/layer.ini", id);
+	rc = fd_read_regular(r->store.fd, path, RECORD_MAX, &text, &len);
+	if (rc == 0)
+		rc = strlen(text) == len ? layer_meta_decode(text, ret) : -EBADMSG;
+	if (rc == 0 && ret->id != id)
+		rc = -EBADMSG;
+	if (rc < 0 && rc != -ENOMEM)
+		log_error("%s/%s: damaged or missing record (%s); leaving out what "
+			  "stands on it",
+			  r->path, path, strerror(-rc));
+	return rc;
+}
+
+/* Makes the layer object of one id whose parent is known. */
+static int make_sealed(struct reading *rd, const struct layer_meta *m,
+		       struct layer *parent)
+{
+	struct layer *l = layer_new(&rd->r->store, m->id,
+				    parent ? layer_get(parent) : NULL, m->fresh);
+	int rc;
+
+	if (!l)
+		return -ENOMEM;
+	atomic_store(&l->sealed, true);
+	atomic_store(&l->durable, true); /* registry_open synced the store */
+	rc = known_add(rd, m->id, l);
+	if (rc < 0 && parent)
+		atomic_fetch_sub(&parent->users, 1);
+	layer_put(l);
+	return rc;
+}
+
+/*
+ * The sealed layer `id` with all below it.  Goes down until it meets a layer it
+ * knows, then makes the objects on the way back up; parents are always older.
+ */
+static int get_sealed(struct reading *rd, uint32_t id, struct layer **ret_layer)
+{
+	struct layer_meta *way = NULL;
+	struct layer *parent = NULL;
+	struct known *k = NULL;
+	size_t n = 0;
+	int rc = 0;
+
+	while (id != 0 && !(k = known_find(rd, id))) {
+		struct layer_meta *v = realloc(way, (n + 1) * sizeof(*v));
+
+		rc = v ? 0 : -ENOMEM;
+		if (v) {
+			way = v;
+			rc = read_layer_record(rd->r, id, &way[n]);
+		}
+		if (rc < 0)
+			break;
+		id = way[n++].parent;
+	}
+	if (rc == 0 && k)
+		parent = k->layer;
+	while (rc == 0 && n > 0) {
+		n--;
+		rc = make_sealed(rd, &way[n], parent);
+		if (rc == 0)
+			parent = known_find(rd, way[n].id)->layer;
+	}
+	free(way);
+	if (rc == 0)
+		*ret_layer = parent;
+	return rc;
+}
+
+/* "NAME.ini" -> NAME; false: not a record's name. */
+static bool record_name(const char *file, char name[static 64])
+{
+	size_t len = strlen(file);
+
+	if (len < 5 || len - 4 > NAME_LEN_MAX || strcmp(file + len - 4, ".ini") != 0)
+		return false;
+	memcpy(name, file, len - 4);
+	name[len - 4] = '\0';
+	return text_check_name(name) == 0;
+}
+
+static void leave_out(struct reading *rd, const char *name, const char *why)
+{
+	char path[RECORD_PATH_MAX];
+
+	record_path(name, path);
+	rd->damaged = true;
+	log_error("%s/%s: damaged record (%s); leaving branch '%s' out", rd->r->path,
+		  path, why, name);
+}
+
+static int read_record(struct reading *rd, const char *file)
+{
+	CLEAN(clean_free) char *text = NULL;
+	struct found f = {.wrong = NULL}, *v;
+	char path[RECORD_PATH_MAX];
+	size_t len;
+	int rc;
+
+	if (!record_name(file, f.name)) {
+		rd->damaged = true; /* it may be one that lost its name */
+		log_warn("%s/branches/%s: not a record, ignoring it; no layer is "
+			 "removed while it is there",
+			 rd->r->path, file);
+		return 0;
+	}
+	record_path(f.name, path);
+	rc = fd_read_regular(rd->r->store.fd, path, RECORD_MAX, &text, &len);
+	if (rc == 0)
+		rc = strlen(text) == len ? branch_meta_decode(text, &f.m) : -EBADMSG;
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		leave_out(rd, f.name,
+			  rc == -EBADMSG ? "not as it was written" : strerror(-rc));
+		return 0;
+	}
+	v = realloc(rd->v, (rd->n + 1) * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	rd->v = v;
+	rd->v[rd->n++] = f;
+	return 0;
+}
+
+/*
+ * A record that holds another branch's name was moved by somebody else than us, or
+ * by a rename that a crash cut short.  Only then no file has that name.
+ */
+static void check_own_name(struct reading *rd, struct found *f)
+{
+	char path[RECORD_PATH_MAX];
+	struct stat st;
+
+	if (f->m.name[0] == '\0' || strcmp(f->m.name, f->name) == 0)
+		return;
+	record_path(f->m.name, path);
+	if (fstatat(rd->r->store.fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+	    errno == ENOENT)
+		return;
+	f->wrong = "it is the record of another branch, which has a file too";
+}
+
+static int by_no(const void *pa, const void *pb)
+{
+	const struct found *a = pa, *b = pb;
+
+	return a->m.no < b->m.no ? -1 : a->m.no > b->m.no;
+}
+
+static int by_top(const void *pa, const void *pb)
+{
+	const struct found *a = pa, *b = pb;
+
+	return a->m.top < b->m.top ? -1 : a->m.top > b->m.top;
+}
+
+/*
+ * Of two that claim the same number or the same writable layer, nobody knows which is
+ * right, and serving either could spoil the other.  Damaged ones must be gone from the
+ * list: a copy does not count against the original.
+ */
+static void check_twins(struct reading *rd, int (*cmp)(const void *, const void *),
+			const char *wrong)
+{
+	if (rd->n > 1)
+		qsort(rd->v, rd->n, sizeof(*rd->v), cmp);
+	for (size_t i = 1; i < rd->n; i++)
+		if (cmp(&rd->v[i - 1], &rd->v[i]) == 0)
+			rd->v[i - 1].wrong = rd->v[i].wrong = wrong;
+}
+
+/* Names what is wrong and takes it from the list. */
+static void drop_wrong(struct reading *rd)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < rd->n; i++) {
+		if (rd->v[i].wrong)
+			leave_out(rd, rd->v[i].name, rd->v[i].wrong);
+		else
+			rd->v[kept++] = rd->v[i];
+	}
+	rd->n = kept;
+}
+
+/* Makes the branch of a record whose base is known. */
+static int take_record(struct reading *rd, const struct found *f)
+{
+	const struct known *base = f->m.base ? known_find(rd, f->m.base) : NULL;
+	struct registry *r = rd->r;
+	struct layer *top;
+	struct branch *b;
+	int rc;
+
+	top = layer_new(&r->store, f->m.top, base ? layer_get(base->layer) : NULL,
+			f->m.fresh);
+	b = top ? branch_new(r, f->name, &f->m, top) : NULL;
+	if (!b)
+		return -ENOMEM;
+	rc = registry_add(r, b);
+	if (rc < 0)
+		return rc;
+	if (f->m.no >= r->next_no)
+		r->next_no = f->m.no + 1;
+	if (f->m.top >= r->next_layer)
+		r->next_layer = f->m.top + 1;
+	if (strcmp(f->m.name, f->name) != 0 && registry_save(r, f->name, &f->m) < 0) {
+		log_warn("branch %s: cannot write its name into its record; trying "
+			 "again later",
+			 f->name);
+		registry_note_misnamed(r, b);
+	}
+	return 0;
+}
+
+/* All records are read: which of them can be served? */
+static int take_records(struct reading *rd)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < rd->n; i++)
+		check_own_name(rd, &rd->v[i]);
+	drop_wrong(rd);
+	check_twins(rd, by_no, "another record has its number");
+	check_twins(rd, by_top, "another record has its layer");
+	drop_wrong(rd);
+	for (size_t i = 0; i < rd->n; i++) {
+		struct layer *base;
+
+		if (rd->v[i].m.base != 0)
+			rc = get_sealed(rd, rd->v[i].m.base, &base);
+		if (rc == -ENOMEM)
+			return rc;
+		if (rc < 0)
+			rd->v[i].wrong = "what it stands on cannot be read";
+		rc = 0;
+	}
+	/* only now all layers are known that somebody stands on */
+	for (size_t i = 0; i < rd->n; i++)
+		if (!rd->v[i].wrong && known_find(rd, rd->v[i].m.top))
+			rd->v[i].wrong = "it would write a layer that others stand on";
+	drop_wrong(rd);
+	for (size_t i = 0; rc == 0 && i < rd->n; i++)
+		rc = take_record(rd, &rd->v[i]);
+	return rc;
+}
+
+/* Calls fn(name) for each entry of a directory of the store. */
+static int each_entry(struct registry *r, const char *path,
+		      int (*fn)(struct reading *rd, const char *name),
+		      struct reading *rd)
+{
+	int fd = openat(r->store.fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const struct dirent *ent = NULL;
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	int rc = 0;
+
+	if (!d) {
+		rc = -errno;
+		clean_fd(&fd);
+		return rc;
+	}
+	while (rc == 0) {
+		errno = 0;
+		ent = readdir(d);
+		if (!ent) {
+			rc = -errno; /* a list that broke off is not the whole */
+			break;
+		}
+		if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
+			rc = fn(rd, ent->d_name);
+	}
+	(void)closedir(d); /* read only */
+	return rc;
+}
+
+static int on_record_file(struct reading *rd, const char *name)
+{
+	if (fd_is_temp(name)) { /* a crash before its rename */
+		char path[RECORD_PATH_MAX + 256];
+
+		(void)snprintf(path, sizeof(path), "branches/%s", name);
+		(void)unlinkat(rd->r->store.fd, path, 0); /* again at the next mount */
+		return 0;
+	}
+	return read_record(rd, name);
+}
+
+/* Sorted by it in the end. */
+static bool is_top(const struct reading *rd, uint32_t id)
+{
+	const struct found key = {.m = {.top = id}};
+
+	return rd->n > 0 && bsearch(&key, rd->v, rd->n, sizeof(*rd->v), by_top) != NULL;
+}
+
+static int on_layer_dir(struct reading *rd, const char *name)
+{
+	struct registry *r = rd->r;
+	uint64_t id;
+	uint32_t *v;
+
+	if (strlen(name) != 8 || text_parse_u64(name, 16, UINT32_MAX, &id) < 0 ||
+	    id == 0) {
+		log_warn("%s/layers/%s: not a layer, ignoring", r->path, name);
+		return 0;
+	}
+	if (id >= r->next_layer)
+		r->next_layer = (uint32_t)id + 1;
+	if (rd->damaged || known_find(rd, (uint32_t)id) || is_top(rd, (uint32_t)id))
+		return 0;
+	v = realloc(r->orphans, (r->norphans + 1) * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	r->orphans = v;
+	r->orphans[r->norphans++] = (uint32_t)id;
+	return 0;
+}
+
+static int on_run_entry(struct reading *rd, const char *name)
+{
+	const char *dot = strrchr(name, '.');
+	char path[300];
+
+	if (dot && (strcmp(dot, ".log") == 0 || strcmp(dot, ".pid") == 0))
+		return 0; /* for people, and for the fence */
+	(void)snprintf(path, sizeof(path), "run/%s", name);
+	return fd_remove_tree(rd->r->store.fd, path);
+}
+
+/*
+ * What a damaged record names is not known.  So nothing that was there is removed,
+ * and no number that it might hold is given out: it must fit in again when it is
+ * put back.  The steps are far larger than what one mount uses up, and small enough for
+ * tens of thousands of mounts like that.
+ */
+static void be_careful(struct registry *r)
+{
+	const uint32_t layers = UINT32_C(1) << 16, branches = UINT32_C(1) << 10;
+
+	if (r->next_layer < UINT32_MAX - layers)
+		r->next_layer += layers;
+	if (r->next_no < (UINT32_C(1) << 26) - branches)
+		r->next_no += branches;
+	r->keep_below = r->next_layer;
+	log_warn(
+		"%s: records are damaged; no layer of before this mount is removed, so "
+		"no space is freed until they are put back or taken away",
+		r->path);
+}
+
+static bool has_main(const struct reading *rd)
+{
+	char path[RECORD_PATH_MAX];
+	struct stat st;
+
+	record_path(MAIN_BRANCH, path);
+	return fstatat(rd->r->store.fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int read_branches(struct reading *rd, struct err *e)
+{
+	struct registry *r = rd->r;
+	int rc = each_entry(r, "branches", on_record_file, rd);
+
+	if (rc == 0)
+		rc = take_records(rd);
+	if (rc < 0)
+		return err_set(e, rc, "cannot read %s/branches: %s", r->path,
+			       strerror(-rc));
+	if (!has_main(rd)) { /* nobody can discard or rename it */
+		rd->damaged = true;
+		log_error("%s/branches/" MAIN_BRANCH ".ini: missing", r->path);
+	}
+	if (rd->n > 0)
+		return 0;
+	err_set(e, -EIO, "no branch can be served: %s/branches/" MAIN_BRANCH ".ini %s",
+		r->path, has_main(rd) ? "or what it names is damaged" : "is missing");
+	return err_hint(e, "put it back from a copy of the store; nothing was changed");
+}
+
+int registry_read(struct registry *r, struct err *e)
+{
+	CLEAN(reading_fini) struct reading rd = {.r = r};
+	int rc = read_branches(&rd, e);
+
+	if (rc < 0)
+		return rc;
+	rc = each_entry(r, "layers", on_layer_dir, &rd);
+	if (rc < 0)
+		return err_set(e, rc, "cannot read %s/layers: %s", r->path,
+			       strerror(-rc));
+	if (rd.damaged)
+		be_careful(r);
+	rc = fd_mkdir(r->store.fd, "run", 0700);
+	if (rc == 0)
+		rc = each_entry(r, "run", on_run_entry, &rd);
+	if (rc < 0)
+		return err_set(e, rc, "cannot empty %s/run: %s", r->path,
+			       strerror(-rc));
+	return 0;
+}
