@@ -12,6 +12,7 @@
  */
 #include "store/overlay_priv.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 
 #include <stdio.h>
@@ -90,12 +91,15 @@ bool cowfile_is_wal(const struct cowfile *f)
 
 static int read_bytes(struct bfile *part, uint8_t *buf, uint64_t len, uint64_t off)
 {
+	char path[BFILE_PATH_MAX];
 	int fd = bfile_pin(part);
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
-	n = fd_pread_full(fd, buf, len, off);
+	bfile_path(part, path);
+	n = FAULT_FAILS("cowfile.pread", path) ? -errno
+					       : fd_pread_full(fd, buf, len, off);
 	bfile_unpin(part);
 	if (n < 0)
 		return (int)n;

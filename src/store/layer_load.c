@@ -7,6 +7,7 @@
  */
 #include "store/layer.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "store/overlay.h"
@@ -40,7 +41,10 @@ static void clean_dir(DIR **d)
 /* Opens a directory of the layer; *ret_dir NULL if it is not there. */
 static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
 {
-	int fd = openat(l->store->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = FAULT_FAILS("load.open", path)
+			 ? -1
+			 : openat(l->store->fd, path,
+				  O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	*ret_dir = NULL;
 	if (fd < 0)
@@ -55,13 +59,16 @@ static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
 	return 1;
 }
 
-static bool next_name(DIR *d, const struct dirent **ret_ent)
+/* 1 with the next entry, 0 at the end.  A name that cannot be read is not one that
+ * is missing: -errno. */
+static int next_name(DIR *d, const char *path, const struct dirent **ret_ent)
 {
-	do
-		*ret_ent = readdir(d);
-	while (*ret_ent && (strcmp((*ret_ent)->d_name, ".") == 0 ||
-			    strcmp((*ret_ent)->d_name, "..") == 0));
-	return *ret_ent != NULL;
+	do {
+		errno = 0;
+		*ret_ent = FAULT_FAILS("load.readdir", path) ? NULL : readdir(d);
+	} while (*ret_ent && (strcmp((*ret_ent)->d_name, ".") == 0 ||
+			      strcmp((*ret_ent)->d_name, "..") == 0));
+	return *ret_ent ? 1 : -errno;
 }
 
 static int parse_fid(const char *name, uint64_t *ret_fid)
@@ -81,7 +88,9 @@ static enum entry_kind read_entry(const char *dirpath, int dirfd_, const char *n
 {
 	char text[NAME_TARGET_MAX + 1];
 	enum entry_kind kind;
-	ssize_t n = readlinkat(dirfd_, name, text, sizeof(text));
+	ssize_t n = FAULT_FAILS("load.readlink", dirpath)
+			    ? -1
+			    : readlinkat(dirfd_, name, text, sizeof(text));
 	struct stat st;
 
 	*ret_fid = 0;
@@ -113,7 +122,7 @@ static int load_dirnames(struct layer *l, uint64_t dir)
 	if (!names)
 		return -ENOMEM;
 	names->on_disk = true;
-	while (next_name(d, &ent)) {
+	while ((rc = next_name(d, path, &ent)) > 0) {
 		uint64_t fid;
 		enum entry_kind kind = read_entry(path, dirfd(d), ent->d_name, &fid);
 
@@ -121,7 +130,7 @@ static int load_dirnames(struct layer *l, uint64_t dir)
 			return -ENOMEM;
 		note_fid(l, fid);
 	}
-	return 0;
+	return rc;
 }
 
 /* Calls fn for each fid that names a file in the part's directory. */
@@ -138,7 +147,7 @@ static int load_part(struct layer *l, enum layer_part part, const char *part_nam
 	if (rc <= 0)
 		return rc;
 	l->part_made[part] = true;
-	while (next_name(d, &ent)) {
+	while ((rc = next_name(d, path, &ent)) > 0) {
 		uint64_t fid;
 
 		if (parse_fid(ent->d_name, &fid) < 0) {
@@ -152,7 +161,7 @@ static int load_part(struct layer *l, enum layer_part part, const char *part_nam
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return rc;
 }
 
 static int add_file(struct layer *l, uint64_t fid, enum bfile_kind kind)
@@ -191,6 +200,16 @@ static int skip_file(struct layer *l, uint64_t fid)
 	return 0;
 }
 
+static void forget_attrs(struct layer *l, uint64_t fid)
+{
+	struct attr_rec *a = NULL;
+
+	HASH_FIND(hh, l->attrs, &fid, sizeof(fid), a);
+	if (a)
+		HASH_DEL(l->attrs, a);
+	free(a);
+}
+
 static int add_attrs(struct layer *l, uint64_t fid)
 {
 	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
@@ -210,6 +229,7 @@ static int add_attrs(struct layer *l, uint64_t fid)
 		log_error("%s: damaged attributes, refusing the file", path);
 		a->bad = true;
 	}
+	forget_attrs(l, fid); /* of an attempt that failed half way */
 	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
 	if (!a->hh.tbl) {
 		free(a);
@@ -278,7 +298,7 @@ static int load_names(struct layer *l)
 	if (rc <= 0)
 		return rc;
 	l->part_made[PART_NAMES] = true;
-	while (next_name(d, &ent)) {
+	while ((rc = next_name(d, path, &ent)) > 0) {
 		uint64_t dir;
 
 		if (parse_fid(ent->d_name, &dir) < 0) {
@@ -290,7 +310,7 @@ static int load_names(struct layer *l)
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return rc;
 }
 
 static int load_one(struct layer *l)
@@ -303,6 +323,8 @@ static int load_one(struct layer *l)
 	if (l->parent && l->parent->max_fid > l->max_fid)
 		l->max_fid = l->parent->max_fid; /* never given out again below us */
 	l->made = faccessat(l->store->fd, l->dir, F_OK, 0) == 0;
+	if (!l->made && errno != ENOENT)
+		rc = -errno; /* unreadable is not empty */
 	if (l->made) {
 		rc = load_names(l);
 		if (rc == 0)

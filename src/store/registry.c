@@ -12,6 +12,10 @@
  * A crash after 2 or 3 leaves no child and a parent one layer deeper; both are
  * correct, because a layer that is not on disk is an empty one.  If the parent's
  * top is still empty, the child stands on the layer below it and only 4 is left.
+ *
+ * A change whose record cannot be made durable is taken back on disk, so that memory
+ * and disk agree.  A failed fsync of the directory of records cannot be: from then on
+ * no change of a record is accepted until the store is mounted again.
  */
 #include "store/registry_priv.h"
 
@@ -31,15 +35,42 @@ void record_path(const char *name, char buf[static RECORD_PATH_MAX])
 	(void)snprintf(buf, RECORD_PATH_MAX, "branches/%s.ini", name);
 }
 
+/* Does what was done to branches/ survive a power cut? */
+static int sync_records(struct registry *r)
+{
+	uint64_t mark;
+	int rc;
+
+	dsync_mark(&r->store.records);
+	rc = dsync_begin(&r->store.records, &mark);
+	if (rc <= 0)
+		return rc;
+	rc = fd_sync_dir(r->store.fd, "branches");
+	if (rc < 0)
+		log_error("%s/branches: fsync failed: %s; no branch can be made or "
+			  "changed until the store is mounted again",
+			  r->path, strerror(-rc));
+	return dsync_end(&r->store.records, mark, rc);
+}
+
+static int records_failed(struct registry *r)
+{
+	return atomic_load(&r->store.records.failed);
+}
+
 int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
 {
 	CLEAN(clean_free) char *text = branch_meta_encode(meta);
 	char path[RECORD_PATH_MAX];
+	int rc = records_failed(r);
 
+	if (rc < 0)
+		return rc;
 	if (!text)
 		return -ENOMEM;
 	record_path(name, path);
-	return fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 1);
+	rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
+	return rc < 0 ? rc : sync_records(r);
 }
 
 int registry_add(struct registry *r, struct branch *b)
@@ -239,10 +270,11 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	if (rc < 0) {
 		char path[RECORD_PATH_MAX];
 
+		/* it may be there though not durable; where it stays, so does the
+		 * layer that it names */
 		record_path(spec->name, path);
-		(void)unlinkat(r->store.fd, path,
-			       0); /* it may be there though not durable */
-		atomic_fetch_sub(&base->users, 1);
+		if (unlinkat(r->store.fd, path, 0) == 0 || errno == ENOENT)
+			atomic_fetch_sub(&base->users, 1);
 		branch_put(b);
 		return err_set(e, rc, "cannot write the record of branch '%s': %s",
 			       spec->name, strerror(-rc));
@@ -293,6 +325,21 @@ static void name_in_children(struct registry *r, struct branch *parent)
 	}
 }
 
+static int move_record(struct registry *r, const char *from, const char *to)
+{
+	int fd = r->store.fd, rc;
+
+	if (FAULT_FAILS("registry.rename", from) || renameat(fd, from, fd, to) < 0)
+		return -errno;
+	FAULT_POINT("registry.renamed");
+	rc = sync_records(r);
+	if (rc < 0 && renameat(fd, to, fd, from) < 0)
+		log_error("%s/%s: cannot take its new name back: %m; the next mount "
+			  "has the new name",
+			  r->path, from);
+	return rc;
+}
+
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
@@ -307,10 +354,9 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		return rc;
 	record_path(b->name, from);
 	record_path(newname, to);
-	rc = renameat(r->store.fd, from, r->store.fd, to) < 0 ? -errno : 0;
-	FAULT_POINT("registry.renamed");
+	rc = records_failed(r);
 	if (rc == 0)
-		rc = fd_sync_dir(r->store.fd, "branches");
+		rc = move_record(r, from, to);
 	if (rc < 0)
 		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
 			       b->name, strerror(-rc));
@@ -333,9 +379,31 @@ static void layer_release(struct registry *r, struct layer *l)
 		remember_layer(&r->dead, &r->ndead, l);
 }
 
+static int remove_record(struct registry *r, struct branch *b)
+{
+	CLEAN(clean_free) char *text = branch_meta_encode(&b->meta);
+	char path[RECORD_PATH_MAX];
+	int rc, undo;
+
+	if (!text)
+		return -ENOMEM;
+	record_path(b->name, path);
+	if (FAULT_FAILS("registry.unlink", path) || unlinkat(r->store.fd, path, 0) < 0)
+		return -errno;
+	FAULT_POINT("registry.record-removed");
+	rc = sync_records(r);
+	if (rc == 0)
+		return 0;
+	undo = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
+	if (undo < 0)
+		log_error("%s/%s: cannot put the record back: %s; the branch is gone "
+			  "at the next mount",
+			  r->path, path, strerror(-undo));
+	return rc;
+}
+
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
 {
-	char path[RECORD_PATH_MAX];
 	int rc;
 
 	LOCK_SCOPE(&r->change);
@@ -343,11 +411,9 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
 	if (b->meta.is_protected)
 		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
-	record_path(b->name, path);
-	rc = unlinkat(r->store.fd, path, 0) < 0 ? -errno : 0;
-	FAULT_POINT("registry.record-removed");
+	rc = records_failed(r);
 	if (rc == 0)
-		rc = fd_sync_dir(r->store.fd, "branches");
+		rc = remove_record(r, b);
 	if (rc < 0)
 		return err_set(e, rc, "cannot remove the record of branch '%s': %s",
 			       b->name, strerror(-rc));
@@ -370,21 +436,37 @@ static struct layer *take_sealed(struct registry *r)
 	return r->nsealed > 0 ? r->sealed[--r->nsealed] : NULL;
 }
 
-int registry_flush(struct registry *r)
+/* Flushes what a freeze sealed; what fails, as on a full disk, stays in the list. */
+static int flush_sealed(struct registry *r)
 {
-	struct branch **list = NULL;
-	struct layer *l;
+	struct layer **again = NULL, *l;
+	size_t n = 0;
 	int rc = 0;
 
 	while ((l = take_sealed(r)) != NULL) {
 		/* a dead one is not worth it */
 		int one = atomic_load(&l->users) > 0 ? layer_flush(l) : 0;
 
+		if (one < 0)
+			remember_layer(&again, &n, l);
 		rc = rc < 0 ? rc : one;
 		layer_put(l);
 	}
-	if (rc == 0)
-		rc = registry_list(r, &list);
+	LOCK_SCOPE(&r->change);
+	while (n > 0) {
+		remember_layer(&r->sealed, &r->nsealed, again[--n]);
+		layer_put(again[n]);
+	}
+	free(again);
+	return rc;
+}
+
+int registry_flush(struct registry *r)
+{
+	struct branch **list = NULL;
+	int rc = flush_sealed(r), listed = registry_list(r, &list);
+
+	rc = rc < 0 ? rc : listed; /* what fails in one place keeps no other back */
 	for (struct branch **b = list; b && *b; b++) {
 		int one = branch_sync(*b);
 

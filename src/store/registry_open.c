@@ -8,16 +8,19 @@
  */
 #include "store/registry_priv.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/statfs.h>
 
 #define FORMAT_LINE "pgbranchfs store 1\n"
 #define RECORD_MAX 4096
@@ -245,9 +248,18 @@ static int each_entry(struct registry *r, const char *path,
 		clean_fd(&fd);
 		return rc;
 	}
-	while (rc == 0 && (ent = readdir(d)) != NULL)
+	/* a record that cannot be listed is not one that is gone: the layers of its
+	 * branch would be taken for leftovers */
+	while (rc == 0) {
+		errno = 0;
+		ent = FAULT_FAILS("registry.readdir", path) ? NULL : readdir(d);
+		if (!ent) {
+			rc = -errno;
+			break;
+		}
 		if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
 			rc = fn(rd, ent->d_name);
+	}
 	(void)closedir(d); /* read only */
 	return rc;
 }
@@ -343,7 +355,7 @@ static int take_lock(struct registry *r, struct err *e)
 {
 	CLEAN(clean_free) char *holder = NULL;
 	char pid[24];
-	int n, rc;
+	int n;
 
 	r->lock_fd = openat(r->store.fd, "lock",
 			    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -357,13 +369,12 @@ static int take_lock(struct registry *r, struct err *e)
 			holder && *holder ? holder : "unknown");
 		return err_hint(e, "one daemon serves a store; unmount it there first");
 	}
+	/* over the old one, which needs no space; the lock holds without it too */
 	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	rc = ftruncate(r->lock_fd, 0) < 0 ? -errno : 0;
-	if (rc == 0)
-		rc = fd_pwrite_full(r->lock_fd, pid, (size_t)n, 0);
-	return rc < 0 ? err_set(e, rc, "cannot write %s/lock: %s", r->path,
-				strerror(-rc))
-		      : 0;
+	if (fd_pwrite_full(r->lock_fd, pid, (size_t)n, 0) < 0 ||
+	    ftruncate(r->lock_fd, n) < 0)
+		log_warn("%s/lock: cannot write the process id: %m; going on", r->path);
+	return 0;
 }
 
 /* Half of what the process may have: servers' sockets and logs need some too. */
@@ -376,6 +387,15 @@ static unsigned fd_budget(void)
 	return (unsigned)(lim.rlim_cur / 2);
 }
 
+/* File systems with one journal for all of their metadata. */
+static bool keeps_order(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 &&
+	       (st.f_type == EXT4_SUPER_MAGIC || st.f_type == XFS_SUPER_MAGIC);
+}
+
 static int open_store(struct registry *r, struct err *e)
 {
 	int rc = fdcache_new(fd_budget(), &r->store.fds);
@@ -386,6 +406,7 @@ static int open_store(struct registry *r, struct err *e)
 	if (r->store.fd < 0)
 		return err_set(e, -errno, "cannot open store %s: %s", r->path,
 			       strerror(errno));
+	r->store.keeps_order = keeps_order(r->store.fd);
 	rc = check_format(r, e);
 	if (rc == 0)
 		rc = take_lock(r, e);
@@ -409,6 +430,7 @@ int registry_open(const char *path, struct registry **ret_reg, struct err *e)
 	r->next_no = 1;
 	r->next_layer = 1;
 	dsync_init(&r->store.layers);
+	dsync_init(&r->store.records);
 	(void)pthread_mutex_init(&r->change, NULL);
 	(void)pthread_rwlock_init(&r->table, NULL);
 	r->path = realpath(path, NULL);
@@ -463,6 +485,7 @@ struct registry *registry_close(struct registry *r)
 		(void)syncfs(r->store.fd); /* what was not fsynced owes nobody */
 	fdcache_free(r->store.fds);
 	dsync_fini(&r->store.layers);
+	dsync_fini(&r->store.records);
 	clean_fd(&r->lock_fd);
 	clean_fd(&r->store.fd);
 	(void)pthread_mutex_destroy(&r->change);
