@@ -326,9 +326,41 @@ load_cells() {
 	done
 }
 
+counts() {
+	[ "$(sql "$1" 'select count(*) from s' 2>/dev/null)" = "$2" ]
+}
+
+# A server PANICs on a failed fsync.  What was only put off is over with the next
+# start; what is lost stays an error until the next mount, and then comes from the WAL.
+server_cells() {
+	mkdir "$MNT/srv"
+	sql srv 'create table s (n int primary key); insert into s select generate_series(1, 100)'
+	fault "fd.replace.write ENOSPC /map/"
+	nok "a checkpoint that finds no space" sql srv checkpoint 2>/dev/null
+	ok "was met" was_hit
+	fault_off
+	settles "the server recovers when there is space" counts srv 100
+	ok "and writes" sql srv 'insert into s values (101); checkpoint'
+	fault "bfile.fdatasync EIO /delta/"
+	nok "a checkpoint whose fsync fails" sql srv 'update s set n = -n; checkpoint' 2>/dev/null
+	ok "was met" was_hit
+	fault_off
+	nok "the fsync is not taken for done" sql srv 'insert into s values (102); checkpoint' \
+		2>"$TMP/said"
+	say "# $(head -n 2 "$TMP/said")"
+	settles "others run" eval "[ \"\$(sql main 'select 1')\" = 1 ]"
+	unmount_store
+	mount_only
+	like "after a remount" "$(sql srv 'select count(*) from s where abs(n) <= 101' 2>&1)" '^101$'
+	ok "and it writes" sql srv 'insert into s values (1000); checkpoint'
+	echo stopped >"$MNT/srv/state"
+	echo stopped >"$MNT/main/state"
+}
+
 with_faults() {
 	local no entry dir op
 
+	server_cells
 	bytes_cells
 	name_cells
 	branch_cells
