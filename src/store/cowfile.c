@@ -91,15 +91,14 @@ bool cowfile_is_wal(const struct cowfile *f)
 
 static int read_bytes(struct bfile *part, uint8_t *buf, uint64_t len, uint64_t off)
 {
-	char path[BFILE_PATH_MAX];
 	int fd = bfile_pin(part);
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
-	bfile_path(part, path);
-	n = FAULT_FAILS("cowfile.pread", path) ? -errno
-					       : fd_pread_full(fd, buf, len, off);
+	n = FAULT_FAILS("cowfile.pread", part->kind == BFILE_FULL ? "full" : "delta")
+		    ? -errno
+		    : fd_pread_full(fd, buf, len, off);
 	bfile_unpin(part);
 	if (n < 0)
 		return (int)n;

@@ -299,7 +299,7 @@ load_cells() {
 	for line in "load.open EIO /names" "load.readdir EIO /names" "load.readdir EIO /full" \
 		"load.readdir EIO /map" "load.readdir EIO /attr" "load.open ENOMEM /full" \
 		"fd.read-file EIO /map/" "bfile.open EIO /full/" "bfile.open EIO /delta/" \
-		"cowfile.pread EIO /full/" "cowfile.pread EIO /delta/" "load.readlink EIO"; do
+		"cowfile.pread EIO full" "cowfile.pread EIO delta" "load.readlink EIO"; do
 		unmount_store
 		mount_only
 		fault "$line"
