@@ -127,8 +127,11 @@ static int read_all(int fd, size_t max_bytes, char **ret_buf, size_t *ret_len)
 int fd_read_file(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
 		 size_t *ret_len)
 {
-	CLEAN(clean_fd) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+	CLEAN(clean_fd) int fd = -1;
 
+	if (FAULT_FAILS("fd.read-file", path))
+		return -errno;
+	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : read_all(fd, max_bytes, ret_buf, ret_len);
 }
 
@@ -152,8 +155,11 @@ int fd_open_regular(int dirfd, const char *path, int flags)
 int fd_read_regular(int dirfd, const char *path, size_t max_bytes, char **ret_buf,
 		    size_t *ret_len)
 {
-	CLEAN(clean_fd) int fd = fd_open_regular(dirfd, path, O_RDONLY);
+	CLEAN(clean_fd) int fd = -1;
 
+	if (FAULT_FAILS("fd.read-file", path))
+		return -errno;
+	fd = fd_open_regular(dirfd, path, O_RDONLY);
 	return fd < 0 ? fd : read_all(fd, max_bytes, ret_buf, ret_len);
 }
 
@@ -177,7 +183,10 @@ static int temp_open(int dirfd, const char *path, char **ret_name)
 				   (int)getpid(), atomic_fetch_add(&counter, 1));
 		if (!name)
 			return -ENOMEM;
-		fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		fd = FAULT_FAILS("fd.replace.open", path)
+			     ? -1
+			     : openat(dirfd, name,
+				      O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (fd >= 0) {
 			*ret_name = steal(name);
 			return fd;
@@ -187,13 +196,15 @@ static int temp_open(int dirfd, const char *path, char **ret_name)
 	}
 }
 
-static int temp_fill(int fd, const void *buf, size_t len, mode_t mode)
+static int temp_fill(int fd, const char *path, const void *buf, size_t len, mode_t mode)
 {
-	int rc = fd_write_full(fd, buf, len);
+	int rc = FAULT_FAILS("fd.replace.write", path) ? -errno
+						       : fd_write_full(fd, buf, len);
 
 	if (rc < 0)
 		return rc;
-	if (fchmod(fd, mode) < 0 || fsync(fd) < 0)
+	if (fchmod(fd, mode) < 0 || FAULT_FAILS("fd.replace.fsync", path) ||
+	    fsync(fd) < 0)
 		return -errno;
 	return 0;
 }
@@ -214,13 +225,14 @@ int fd_replace_file(int dirfd, const char *path, const void *buf, size_t len,
 	fd = temp_open(dirfd, path, &temp);
 	if (fd < 0)
 		return fd;
-	rc = temp_fill(fd, buf, len, mode);
+	rc = temp_fill(fd, path, buf, len, mode);
 	/* some file systems report a failed write only here */
 	if (close(fd) < 0 && rc == 0)
 		rc = -errno;
 	if (rc == 0) {
 		FAULT_POINT("fd.replace.written");
-		if (renameat(dirfd, temp, dirfd, path) < 0)
+		if (FAULT_FAILS("fd.replace.rename", path) ||
+		    renameat(dirfd, temp, dirfd, path) < 0)
 			rc = -errno;
 	}
 	if (rc < 0) {
@@ -236,7 +248,7 @@ int fd_sync_dir(int dirfd, const char *path)
 	CLEAN(clean_fd) int fd = -1;
 
 	fd = openat(dirfd, path ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) < 0)
+	if (fd < 0 || FAULT_FAILS("fd.sync-dir", path) || fsync(fd) < 0)
 		return -errno;
 	return 0;
 }
@@ -296,7 +308,7 @@ int fd_mkdir(int dirfd, const char *path, mode_t mode)
 {
 	struct stat st;
 
-	if (mkdirat(dirfd, path, mode) == 0)
+	if (!FAULT_FAILS("fd.mkdir", path) && mkdirat(dirfd, path, mode) == 0)
 		return 0;
 	if (errno != EEXIST)
 		return -errno;

@@ -28,12 +28,25 @@ static int parse_spec(struct request *rq, const char *spec)
 	return rc;
 }
 
+/* With less, a server's failure is taken for the full disk's. */
+#define FULL_BYTES (1 << 20)
+
+static int free_space(struct registry *r, uint64_t *ret_bytes)
+{
+	struct statvfs st;
+	int rc = registry_statvfs(r, &st);
+
+	if (rc == 0 && __builtin_mul_overflow((uint64_t)st.f_bavail,
+					      (uint64_t)st.f_frsize, ret_bytes))
+		*ret_bytes = UINT64_MAX;
+	return rc;
+}
+
 static int check_reserve(struct request *rq)
 {
 	struct control *c = rq->c;
-	uint64_t reserve, available;
-	struct statvfs st;
-	int rc = registry_statvfs(c->registry, &st);
+	uint64_t reserve, available = 0;
+	int rc = free_space(c->registry, &available);
 
 	if (rc < 0)
 		return err_set(&rq->err, rc, "cannot ask the store's free space: %s",
@@ -42,9 +55,7 @@ static int check_reserve(struct request *rq)
 		LOCK_SCOPE(&c->lock);
 		reserve = c->cfg->reserve_bytes;
 	}
-	if (__builtin_mul_overflow((uint64_t)st.f_bavail, (uint64_t)st.f_frsize,
-				   &available) ||
-	    available >= reserve)
+	if (available >= reserve)
 		return 0;
 	(void)err_set(&rq->err, -ENOSPC,
 		      "the store has %llu MiB of free space, less than its reserve of "
@@ -54,6 +65,24 @@ static int check_reserve(struct request *rq)
 	return err_hint(&rq->err,
 			"discard branches with rmdir, or lower reserve in [branch] "
 			"of the configuration");
+}
+
+/* The parent's server did not make its commits durable: why, for .error. */
+static int no_commit(struct request *rq, const char *parent)
+{
+	uint64_t available = 0;
+	bool full =
+		free_space(rq->c->registry, &available) == 0 && available < FULL_BYTES;
+
+	rq->err.code = full ? -ENOSPC : -EBUSY;
+	(void)err_wrap(&rq->err, rq->err.code,
+		       "the server of '%s' did not confirm its last commits%s", parent,
+		       full ? ", and the store is full" : "");
+	if (full)
+		return err_hint(&rq->err, "discard branches with rmdir, or make space "
+					  "on the store's file system");
+	return err_hint(&rq->err, "try again, or look at %s/%s/log", rq->c->mountpoint,
+			parent);
 }
 
 /* Makes rq->b of parent. */
@@ -75,14 +104,8 @@ static int create_branch(struct request *rq, struct branch *parent)
 	if (rc < 0)
 		return rc;
 	rc = fleet_sync_commit(rq->c->fleet, parent, &rq->err);
-	if (rc < 0) {
-		rq->err.code = -EBUSY;
-		(void)err_wrap(&rq->err, -EBUSY,
-			       "the server of '%s' did not confirm its last commits",
-			       info.name);
-		return err_hint(&rq->err, "try again, or look at %s/%s/log",
-				rq->c->mountpoint, info.name);
-	}
+	if (rc < 0)
+		return no_commit(rq, info.name);
 	rc = registry_create(rq->c->registry, &spec, &rq->b, &rq->err);
 	if (rc == 0)
 		log_info("branch %s: made from %s by uid %u", rq->name, info.name,

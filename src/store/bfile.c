@@ -228,7 +228,10 @@ int bfile_pin(struct bfile *f)
 			int rc;
 
 			bfile_path(f, path);
-			rc = fd_open_regular(f->layer->store->fd, path, flags);
+			rc = FAULT_FAILS("bfile.open", path)
+				     ? -errno
+				     : fd_open_regular(f->layer->store->fd, path,
+						       flags);
 			if (rc < 0) {
 				log_error("%s: cannot open: %s", path, strerror(-rc));
 				return open_error(rc);
@@ -312,6 +315,7 @@ int bfile_map(struct bfile *f, const struct blockmap **ret_map)
 
 int bfile_sync_data(struct bfile *f)
 {
+	char path[BFILE_PATH_MAX];
 	uint64_t mark;
 	int rc = dsync_begin(&f->data, &mark);
 	int fd;
@@ -319,16 +323,13 @@ int bfile_sync_data(struct bfile *f)
 	if (rc <= 0)
 		return rc;
 	fd = bfile_pin(f);
-	if (fd < 0)
-		return dsync_end(&f->data, mark, fd);
-	rc = fdatasync(fd) < 0 ? -errno : 0;
-	if (rc < 0) {
-		char path[BFILE_PATH_MAX];
-
-		bfile_path(f, path);
+	if (fd < 0) /* a failed write-back waits for the one who can open it */
+		return dsync_cancel(&f->data, fd);
+	bfile_path(f, path);
+	rc = FAULT_FAILS("bfile.fdatasync", path) || fdatasync(fd) < 0 ? -errno : 0;
+	if (rc < 0)
 		log_error("%s: fsync failed: %s; the file refuses fsync from now on",
 			  path, strerror(-rc));
-	}
 	bfile_unpin(f);
 	FAULT_POINT("bfile.data-synced");
 	return dsync_end(&f->data, mark, rc);
@@ -362,8 +363,11 @@ int bfile_save_map(struct bfile *f, struct map_image *image)
 	if (rc == 0)
 		rc = fd_replace_file(f->layer->store->fd, path, image->buf, image->len,
 				     0600, 0);
-	if (rc == 0)
-		dsync_mark(&f->layer->parts[PART_MAP]);
+	/* the old map is still in its place, and the next try writes all of it: a disk
+	 * that was full for a while is no reason to refuse the file for ever */
+	if (rc < 0)
+		return dsync_cancel(&f->map_sync, rc);
+	dsync_mark(&f->layer->parts[PART_MAP]);
 	FAULT_POINT("bfile.map-saved");
-	return dsync_end(&f->map_sync, image->mark, rc);
+	return dsync_end(&f->map_sync, image->mark, 0);
 }

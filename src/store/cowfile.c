@@ -12,6 +12,7 @@
  */
 #include "store/overlay_priv.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -122,7 +123,9 @@ static int read_bytes(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
 
 	if (fd < 0)
 		return fd;
-	n = fd_pread_full(fd, buf, len, off);
+	n = FAULT_FAILS("cowfile.pread", part->kind == BFILE_FULL ? "full" : "delta")
+		    ? -errno
+		    : fd_pread_full(fd, buf, len, off);
 	bfile_unpin(part);
 	if (n < 0)
 		return (int)n;

@@ -95,7 +95,8 @@ int cowfile_copy_blocks_locked(struct cowfile *f, uint64_t blkno, uint64_t count
 	fd = bfile_pin(top);
 	if (fd < 0)
 		return fd;
-	rc = fd_pwrite_full(fd, buf, len, off);
+	rc = FAULT_FAILS("cowfile.copy-up", NULL) ? -errno
+						  : fd_pwrite_full(fd, buf, len, off);
 	bfile_unpin(top);
 	dsync_mark(&top->data);
 	if (rc < 0)
@@ -150,6 +151,18 @@ static void wrote(struct cowfile *f, uint64_t end)
 		atomic_store(&f->size_bytes, end);
 }
 
+/*
+ * A step that failed half way, as on a full disk, may have left the store's file
+ * longer than this one is: after the next mount its size would be that.
+ */
+static void cut_surplus(struct cowfile *f, int fd, uint64_t end)
+{
+	uint64_t size = atomic_load(&f->size_bytes);
+
+	if (end > size)
+		(void)!ftruncate(fd, (off_t)size); /* the first error counts */
+}
+
 static int write_top(struct cowfile *f, const void *buf, size_t len, uint64_t off)
 {
 	struct bfile *top = f->parts[0];
@@ -157,7 +170,10 @@ static int write_top(struct cowfile *f, const void *buf, size_t len, uint64_t of
 
 	if (fd < 0)
 		return fd;
-	rc = fd_pwrite_full(fd, buf, len, off);
+	rc = FAULT_FAILS("cowfile.pwrite", NULL) ? -errno
+						 : fd_pwrite_full(fd, buf, len, off);
+	if (rc < 0)
+		cut_surplus(f, fd, off + len);
 	bfile_unpin(top);
 	wrote(f, rc == 0 ? off + len : 0);
 	if (f->is_wal)
@@ -232,7 +248,9 @@ static int set_size(struct cowfile *f, uint64_t size)
 
 	if (fd < 0)
 		return fd;
-	rc = ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+	rc = FAULT_FAILS("cowfile.ftruncate", NULL) || ftruncate(fd, (off_t)size) < 0
+		     ? -errno
+		     : 0;
 	bfile_unpin(top);
 	if (rc == 0) {
 		dsync_mark(&top->data);
@@ -288,7 +306,8 @@ static int allocate_fd(int fd, int mode, uint64_t off, uint64_t len, uint64_t si
 {
 	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
 
-	if (fallocate(fd, mode, (off_t)off, (off_t)len) == 0)
+	if (!FAULT_FAILS("cowfile.fallocate", NULL) &&
+	    fallocate(fd, mode, (off_t)off, (off_t)len) == 0)
 		return 0;
 	if (errno != EOPNOTSUPP && errno != ENOSYS)
 		return -errno;
@@ -313,6 +332,8 @@ static int allocate_top(struct cowfile *f, int mode, uint64_t off, uint64_t len)
 	if (fd < 0)
 		return fd;
 	rc = allocate_fd(fd, mode, off, len, size);
+	if (rc < 0 && !(mode & FALLOC_FL_KEEP_SIZE))
+		cut_surplus(f, fd, off + len);
 	bfile_unpin(top);
 	wrote(f, rc == 0 && !(mode & FALLOC_FL_KEEP_SIZE) ? off + len : 0);
 	return rc;

@@ -6,7 +6,8 @@
  * dsync_mark after a change.  To sync: dsync_begin; if it says true, fsync and
  * tell dsync_end how it went.  A second caller waits inside dsync_begin and then
  * finds its change covered.  A failure sticks: what an fsync refused once is
- * never reported as written later.
+ * never reported as written later.  A step that failed before the fsync, with
+ * nothing lost (no space for a new file), is given up with dsync_cancel.
  */
 #ifndef STORE_DSYNC_H
 #define STORE_DSYNC_H
@@ -69,6 +70,13 @@ static inline int dsync_end(struct dsync *s, uint64_t mark, int rc)
 		atomic_store(&s->failed, rc);
 	else
 		atomic_store(&s->covered, mark);
+	(void)pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+/* Ends what dsync_begin began without a verdict: the next caller tries again. */
+static inline int dsync_cancel(struct dsync *s, int rc)
+{
 	(void)pthread_mutex_unlock(&s->lock);
 	return rc;
 }

@@ -37,6 +37,7 @@ static struct layer *layer_alloc(struct store *s)
 	(void)pthread_rwlockattr_destroy(&attr);
 	(void)pthread_mutex_init(&l->flush_lock, NULL);
 	dsync_init(&l->root);
+	dsync_init(&l->removals);
 	for (int i = 0; i < PART_COUNT; i++)
 		dsync_init(&l->parts[i]);
 	l->max_fid = 256;
@@ -105,6 +106,7 @@ struct layer *layer_put(struct layer *l)
 	for (int i = 0; i < PART_COUNT; i++)
 		dsync_fini(&l->parts[i]);
 	dsync_fini(&l->root);
+	dsync_fini(&l->removals);
 	(void)pthread_mutex_destroy(&l->flush_lock);
 	(void)pthread_rwlock_destroy(&l->lock);
 	free(l);
@@ -287,6 +289,8 @@ static int put_symlink(struct layer *l, const char *text, const char *path, bool
 	char temp[BFILE_PATH_MAX];
 	int fd = l->store->fd, rc;
 
+	if (FAULT_FAILS("layer.symlink", path))
+		return -errno;
 	if (!exists) {
 		if (symlinkat(text, fd, path) == 0)
 			return 0;
@@ -299,7 +303,8 @@ static int put_symlink(struct layer *l, const char *text, const char *path, bool
 			return -errno;
 		temp_path(l, temp);
 	}
-	if (renameat(fd, temp, fd, path) == 0)
+	if (!FAULT_FAILS("layer.symlink-rename", path) &&
+	    renameat(fd, temp, fd, path) == 0)
 		return 0;
 	rc = -errno;
 	(void)unlinkat(fd, temp, 0); /* best effort on the way out */
@@ -356,38 +361,60 @@ int layer_drop_entry(struct layer *l, uint64_t dir, const char *name)
 	e = entry_find(d, name);
 	if (!e)
 		return -ENOENT;
-	if (e->on_disk && unlinkat(l->store->fd, path, 0) < 0)
+	if (e->on_disk &&
+	    (FAULT_FAILS("layer.unlink", path) || unlinkat(l->store->fd, path, 0) < 0))
 		return -errno;
 	entry_remove(d, e);
 	dsync_mark(&d->sync);
 	return 0;
 }
 
-static int move_with_whiteout(struct layer *l, const char *from, const char *to)
+/*
+ * The move in two steps: a crash between them leaves both names for one file: more
+ * than was asked, but nothing lost.  old: what `to` was, "" if nothing.
+ */
+static int move_by_steps(struct layer *l, const char *from, const char *to,
+			 const char *text, const char *old, const char *whiteout)
 {
-	char text[NAME_TARGET_MAX];
-	int fd = l->store->fd;
-	int rc;
+	int rc = put_symlink(l, text, to, true), undo;
 
-	entry_encode(ENTRY_WHITEOUT, 0, text);
-	if (renameat2(fd, from, fd, to, RENAME_WHITEOUT) == 0) {
-		/* the device node that it left would not survive every copy */
-		return put_symlink(l, text, from, true);
+	if (rc < 0)
+		return rc;
+	rc = put_symlink(l, whiteout, from, true);
+	if (rc == 0)
+		return 0;
+	if (*old)
+		undo = put_symlink(l, old, to, true);
+	else
+		undo = unlinkat(l->store->fd, to, 0) < 0 ? -errno : 0;
+	if (undo < 0)
+		log_error("%s: cannot take a rename back: %s; after the next mount the "
+			  "file has this name too",
+			  to, strerror(-undo));
+	return rc;
+}
+
+/* replaced: the entry that `to` has now, NULL if none. */
+static int move_with_whiteout(struct layer *l, const char *from, const char *to,
+			      const struct entry *moved, const struct entry *replaced)
+{
+	char text[NAME_TARGET_MAX], old[NAME_TARGET_MAX] = "", hide[NAME_TARGET_MAX];
+	int fd = l->store->fd;
+
+	entry_encode(ENTRY_WHITEOUT, 0, hide);
+	if (!FAULT_FAILS("layer.whiteout", from) &&
+	    renameat2(fd, from, fd, to, RENAME_WHITEOUT) == 0) {
+		/* the device node that it left would not survive every copy, but
+		 * it is read as a whiteout, so the rename is done in any case */
+		(void)!put_symlink(l, hide, from, true);
+		return 0;
 	}
 	if (errno != EINVAL && errno != EPERM && errno != ENOSYS && errno != EOPNOTSUPP)
 		return -errno;
-	/*
-	 * Without that call a crash between the steps leaves both names for one
-	 * file: more than was asked, but nothing lost.
-	 */
-	CLEAN(clean_free) char *target = calloc(1, NAME_TARGET_MAX);
-
-	if (!target)
-		return -ENOMEM;
-	if (readlinkat(fd, from, target, NAME_TARGET_MAX - 1) < 0)
-		return -errno;
-	rc = put_symlink(l, target, to, true);
-	return rc < 0 ? rc : put_symlink(l, text, from, true);
+	entry_encode(moved->kind, moved->fid, text);
+	if (replaced)
+		entry_encode(replaced->kind, replaced->fid, old);
+	return move_by_steps(l, from, to, text, old, hide);
 }
 
 int layer_move_entry(struct layer *l, uint64_t dir, const char *name, uint64_t newdir,
@@ -419,9 +446,12 @@ int layer_move_entry(struct layer *l, uint64_t dir, const char *name, uint64_t n
 	if (!ne)
 		return -ENOMEM;
 	if (whiteout)
-		rc = move_with_whiteout(l, from, to);
+		rc = move_with_whiteout(l, from, to, e, ne->on_disk ? ne : NULL);
 	else
-		rc = renameat(l->store->fd, from, l->store->fd, to) < 0 ? -errno : 0;
+		rc = FAULT_FAILS("layer.move", from) ||
+				     renameat(l->store->fd, from, l->store->fd, to) < 0
+			     ? -errno
+			     : 0;
 	FAULT_POINT("layer.entry-moved");
 	if (rc < 0) {
 		if (!existed)
@@ -503,13 +533,15 @@ int layer_make_file(struct layer *l, uint64_t fid, enum bfile_kind kind, mode_t 
 		rc = make_part_locked(l, part);
 		/* O_TRUNC, not O_EXCL: a delta that a crash left without a map is
 		 * not in the index, and holds nothing */
-		if (rc == 0)
+		if (rc == 0 && !FAULT_FAILS("layer.create", path))
 			fd = openat(l->store->fd, path,
 				    O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
 				    (mode & 07777) | 0600);
 		if (rc == 0 && fd < 0)
 			rc = -errno;
-		if (rc == 0 && size_bytes > 0 && ftruncate(fd, (off_t)size_bytes) < 0)
+		if (rc == 0 && size_bytes > 0 &&
+		    (FAULT_FAILS("layer.create-size", path) ||
+		     ftruncate(fd, (off_t)size_bytes) < 0))
 			rc = -errno;
 		if (rc == 0)
 			rc = index_file_locked(l, f);
@@ -540,8 +572,9 @@ static int make_other(struct layer *l, uint64_t fid, const char *target, mode_t 
 	layer_part_path(l, PART_FULL, fid, path);
 	WRITE_SCOPE(&l->lock);
 	rc = make_part_locked(l, PART_FULL);
-	if (rc == 0 && (target ? symlinkat(target, l->store->fd, path)
-			       : mknodat(l->store->fd, path, mode, 0)) < 0)
+	if (rc == 0 && (FAULT_FAILS("layer.make-other", path) ||
+			(target ? symlinkat(target, l->store->fd, path)
+				: mknodat(l->store->fd, path, mode, 0)) < 0))
 		rc = -errno;
 	if (rc == 0)
 		rc = index_file_locked(l, f);
@@ -577,8 +610,9 @@ void layer_remove_file(struct layer *l, uint64_t fid)
 		if (!l->part_made[parts[i]])
 			continue;
 		layer_part_path(l, parts[i], fid, path);
-		if (unlinkat(l->store->fd, path, 0) == 0)
-			dsync_mark(&l->parts[parts[i]]);
+		if (!FAULT_FAILS("layer.remove", path) &&
+		    unlinkat(l->store->fd, path, 0) == 0)
+			dsync_mark(&l->removals); /* itself it may be undone */
 		else if (errno != ENOENT)
 			log_warn("%s: cannot remove: %m; leaving it", path);
 	}
@@ -616,7 +650,7 @@ void layer_remove_dirnames(struct layer *l, uint64_t dir)
 		layer_part_path(l, PART_NAMES, dir, path);
 		if (fd_remove_tree(l->store->fd, path) < 0)
 			log_warn("%s: cannot remove; leaving it", path);
-		dsync_mark(&l->parts[PART_NAMES]);
+		dsync_mark(&l->removals);
 	}
 	dirnames_remove(&l->dirs, d);
 }

@@ -25,7 +25,10 @@
 struct store {
 	int fd;
 	struct fdcache *fds;
-	struct dsync layers; /* of the directory layers/ */
+	bool keeps_order;     /* a directory is never durable before another one's
+				 earlier changes */
+	struct dsync layers;  /* of the directory layers/ */
+	struct dsync records; /* of branches/ */
 };
 
 enum layer_part { PART_NAMES, PART_FULL, PART_DELTA, PART_MAP, PART_ATTR, PART_COUNT };
@@ -65,8 +68,9 @@ struct layer {
 	struct attr_rec *attrs;
 
 	struct dsync root, parts[PART_COUNT]; /* directory entries against fsync */
-	pthread_mutex_t flush_lock;           /* one flush at a time */
-	atomic_bool durable;                  /* sealed and all of it on disk */
+	struct dsync removals;      /* of files whose names went, against those names */
+	pthread_mutex_t flush_lock; /* one flush at a time */
+	atomic_bool durable;        /* sealed and all of it on disk */
 	atomic_uint temp_seq;
 };
 

@@ -7,6 +7,7 @@
  */
 #include "store/layer.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "store/overlay.h"
@@ -46,8 +47,10 @@ static bool is_passing(int rc)
 /* Opens a directory of the layer: 1, or 0 if it is not there. */
 static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
 {
-	int fd = openat(l->store->fd, path,
-			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = FAULT_FAILS("load.open", path)
+			 ? -1
+			 : openat(l->store->fd, path,
+				  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int rc;
 
 	*ret_dir = NULL;
@@ -68,7 +71,7 @@ static int next_name(DIR *d, const char *path, const struct dirent **ret_ent)
 {
 	do {
 		errno = 0;
-		*ret_ent = readdir(d);
+		*ret_ent = FAULT_FAILS("load.readdir", path) ? NULL : readdir(d);
 	} while (*ret_ent && (strcmp((*ret_ent)->d_name, ".") == 0 ||
 			      strcmp((*ret_ent)->d_name, "..") == 0));
 	if (*ret_ent || errno == 0)
@@ -94,7 +97,9 @@ static enum entry_kind read_entry(const char *dirpath, int dirfd_, const char *n
 {
 	char text[NAME_TARGET_MAX + 1];
 	enum entry_kind kind;
-	ssize_t n = readlinkat(dirfd_, name, text, sizeof(text));
+	ssize_t n = FAULT_FAILS("load.readlink", dirpath)
+			    ? -1
+			    : readlinkat(dirfd_, name, text, sizeof(text));
 	struct stat st;
 
 	*ret_fid = 0;
@@ -208,6 +213,16 @@ static int check_delta(struct layer *l, uint64_t fid)
 	return 0;
 }
 
+static void forget_attrs(struct layer *l, uint64_t fid)
+{
+	struct attr_rec *a = NULL;
+
+	HASH_FIND(hh, l->attrs, &fid, sizeof(fid), a);
+	if (a)
+		HASH_DEL(l->attrs, a);
+	free(a);
+}
+
 static int add_attrs(struct layer *l, uint64_t fid)
 {
 	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
@@ -227,6 +242,7 @@ static int add_attrs(struct layer *l, uint64_t fid)
 		log_error("%s: damaged attributes, refusing the file", path);
 		a->bad = true;
 	}
+	forget_attrs(l, fid); /* of an attempt that failed half way */
 	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
 	if (!a->hh.tbl) {
 		free(a);
@@ -320,6 +336,8 @@ static int load_one(struct layer *l)
 	if (l->parent && l->parent->max_fid > l->max_fid)
 		l->max_fid = l->parent->max_fid; /* never given out again below us */
 	l->made = faccessat(l->store->fd, l->dir, F_OK, 0) == 0;
+	if (!l->made && errno != ENOENT)
+		rc = -errno; /* unreadable is not empty */
 	if (l->made) {
 		rc = load_names(l);
 		if (rc == 0)

@@ -32,6 +32,65 @@ static int sync_dir(struct store *st, struct dsync *s, const char *path)
 	return dsync_end(s, mark, rc);
 }
 
+static int sync_dirnames(struct layer *l, struct dirnames *d)
+{
+	char path[BFILE_PATH_MAX];
+
+	layer_part_path(l, PART_NAMES, d->dir, path);
+	return d->on_disk ? sync_dir(l->store, &d->sync, path) : 0;
+}
+
+/* fsyncs every directory of names that changed. */
+static int sync_all_names(struct layer *l)
+{
+	struct dirnames *d, *next, **v = NULL;
+	size_t n = 0;
+	int rc = 0;
+
+	{
+		READ_SCOPE(&l->lock);
+		v = calloc(HASH_COUNT(l->dirs) + 1, sizeof(struct dirnames *));
+		if (!v)
+			return -ENOMEM;
+		HASH_ITER(hh, l->dirs, d, next)
+		{
+			if (!dsync_dirty(&d->sync))
+				continue;
+			atomic_fetch_add(&d->refs, 1);
+			v[n++] = d;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (rc == 0)
+			rc = sync_dirnames(l, v[i]);
+		dirnames_put(v[i]);
+	}
+	free(v);
+	return rc;
+}
+
+/*
+ * A file is removed as soon as its last name is gone or means another file, on disk in
+ * this order too.  ext4 and XFS keep it; others (btrfs) make one directory durable
+ * without what happened before in another one: there the names come first, or a
+ * power cut leaves a name whose bytes are gone.
+ */
+static int settle_removals(struct layer *l)
+{
+	uint64_t mark;
+	int rc;
+
+	if (l->store->keeps_order || !dsync_dirty(&l->removals))
+		return 0;
+	rc = dsync_begin(&l->removals, &mark);
+	if (rc <= 0)
+		return rc;
+	rc = sync_all_names(l);
+	/* a failure sticks where it happened */
+	return rc < 0 ? dsync_cancel(&l->removals, rc)
+		      : dsync_end(&l->removals, mark, 0);
+}
+
 /* The entries that lead to the layer's parts. */
 static int sync_root(struct layer *l)
 {
@@ -43,22 +102,17 @@ static int sync_root(struct layer *l)
 int layer_sync_part(struct layer *l, enum layer_part part)
 {
 	char path[BFILE_PATH_MAX];
-	int rc;
+	int rc = 0;
 
 	if (l->scratch || atomic_load(&l->durable))
 		return 0;
 	layer_part_path(l, part, 0, path);
 	*strrchr(path, '/') = '\0';
-	rc = sync_dir(l->store, &l->parts[part], path);
+	if (dsync_dirty(&l->parts[part]))
+		rc = settle_removals(l);
+	if (rc == 0)
+		rc = sync_dir(l->store, &l->parts[part], path);
 	return rc < 0 ? rc : sync_root(l);
-}
-
-static int sync_dirnames(struct layer *l, struct dirnames *d)
-{
-	char path[BFILE_PATH_MAX];
-
-	layer_part_path(l, PART_NAMES, d->dir, path);
-	return d->on_disk ? sync_dir(l->store, &d->sync, path) : 0;
 }
 
 int layer_sync_dirnames(struct layer *l, uint64_t dir)

@@ -10,6 +10,7 @@
  */
 #include "store/overlay_priv.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -111,7 +112,8 @@ static int stat_in_layer(struct layer *l, uint64_t fid, struct stat *ret_st)
 	if (!f)
 		return -ENOENT;
 	bfile_path(f, path);
-	if (fstatat(l->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) == 0)
+	if (!FAULT_FAILS("overlay.stat", path) &&
+	    fstatat(l->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	log_error("%s: cannot stat: %m", path);
 	return -EIO;

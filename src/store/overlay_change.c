@@ -127,9 +127,9 @@ int overlay_mknod(struct overlay *o, uint64_t dir, const char *name, mode_t mode
 	rc = make_object(o, fid, mode, dir);
 	FAULT_POINT("overlay.object-made");
 	if (rc == 0)
-		rc = layer_set_entry(o->top, dir, name, kind, fid);
-	if (rc == 0)
 		rc = overlay_attr_locked(o, fid, ret_attr);
+	if (rc == 0) /* last: what fails after it would leave a name without bytes */
+		rc = layer_set_entry(o->top, dir, name, kind, fid);
 	if (rc < 0)
 		unmake_object(o, fid, kind == ENTRY_DIR);
 	return rc;
@@ -149,9 +149,9 @@ int overlay_symlink(struct overlay *o, uint64_t dir, const char *name,
 	fid = new_fid(o);
 	rc = layer_make_symlink(o->top, fid, target);
 	if (rc == 0)
-		rc = layer_set_entry(o->top, dir, name, ENTRY_SYMLINK, fid);
-	if (rc == 0)
 		rc = overlay_attr_locked(o, fid, ret_attr);
+	if (rc == 0)
+		rc = layer_set_entry(o->top, dir, name, ENTRY_SYMLINK, fid);
 	if (rc < 0)
 		unmake_object(o, fid, false);
 	return rc;

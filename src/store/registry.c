@@ -14,6 +14,10 @@
  * top is still empty, the child stands on the layer below it and only 4 is left.
  * What the child stands on is decided once, by looking at the top (base_of): the
  * parent is being written, and a moment later the top may be another, or not empty.
+ *
+ * A change whose record cannot be made durable is taken back on disk, so that memory
+ * and disk agree.  A failed fsync of the directory of records cannot be: from then on
+ * no change of a record is accepted until the store is mounted again.
  */
 #include "store/registry_priv.h"
 
@@ -34,18 +38,51 @@ void record_path(const char *name, char buf[static RECORD_PATH_MAX])
 	(void)snprintf(buf, RECORD_PATH_MAX, "branches/%s.ini", name);
 }
 
-int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
+/* Does what was done to branches/ survive a power cut? */
+static int sync_records(struct registry *r)
 {
-	CLEAN(clean_free) char *text = NULL;
-	char path[RECORD_PATH_MAX];
+	uint64_t mark;
+	int rc;
+
+	dsync_mark(&r->store.records);
+	rc = dsync_begin(&r->store.records, &mark);
+	if (rc <= 0)
+		return rc;
+	rc = fd_sync_dir(r->store.fd, "branches");
+	if (rc < 0)
+		log_error("%s/branches: fsync failed: %s; no branch can be made or "
+			  "changed until the store is mounted again",
+			  r->path, strerror(-rc));
+	return dsync_end(&r->store.records, mark, rc);
+}
+
+static int records_failed(struct registry *r)
+{
+	return atomic_load(&r->store.records.failed);
+}
+
+/* The record's text, which holds the name of its file. */
+static char *record_text(const char *name, const struct branch_meta *meta)
+{
 	struct branch_meta m = *meta;
 
 	(void)snprintf(m.name, sizeof(m.name), "%s", name);
-	text = branch_meta_encode(&m);
+	return branch_meta_encode(&m);
+}
+
+int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
+{
+	CLEAN(clean_free) char *text = record_text(name, meta);
+	char path[RECORD_PATH_MAX];
+	int rc = records_failed(r);
+
+	if (rc < 0)
+		return rc;
 	if (!text)
 		return -ENOMEM;
 	record_path(name, path);
-	return fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 1);
+	rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
+	return rc < 0 ? rc : sync_records(r);
 }
 
 int registry_add(struct registry *r, struct branch *b)
@@ -297,10 +334,11 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	if (rc < 0) {
 		char path[RECORD_PATH_MAX];
 
+		/* it may be there though not durable; where it stays, so does the
+		 * layer that it names */
 		record_path(spec->name, path);
-		(void)unlinkat(r->store.fd, path,
-			       0); /* it may be there though not durable */
-		atomic_fetch_sub(&base->users, 1);
+		if (unlinkat(r->store.fd, path, 0) == 0 || errno == ENOENT)
+			atomic_fetch_sub(&base->users, 1);
 		branch_put(b);
 		return err_set(e, rc, "cannot write the record of branch '%s': %s",
 			       spec->name, strerror(-rc));
@@ -366,6 +404,21 @@ static void name_in_children(struct registry *r, struct branch *parent)
 	}
 }
 
+static int move_record(struct registry *r, const char *from, const char *to)
+{
+	int fd = r->store.fd, rc;
+
+	if (FAULT_FAILS("registry.rename", from) || renameat(fd, from, fd, to) < 0)
+		return -errno;
+	FAULT_POINT("registry.renamed");
+	rc = sync_records(r);
+	if (rc < 0 && renameat(fd, to, fd, from) < 0)
+		log_error("%s/%s: cannot take its new name back: %m; the next mount "
+			  "has the new name",
+			  r->path, from);
+	return rc;
+}
+
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
@@ -381,15 +434,14 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		return rc;
 	record_path(b->name, from);
 	record_path(newname, to);
-	rc = renameat(r->store.fd, from, r->store.fd, to) < 0 ? -errno : 0;
-	FAULT_POINT("registry.renamed");
-	/* before the record says so: its new name must not outlive the file's */
+	rc = records_failed(r);
 	if (rc == 0)
-		rc = fd_sync_dir(r->store.fd, "branches");
+		rc = move_record(r, from, to);
 	if (rc < 0)
 		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
 			       b->name, strerror(-rc));
-	/* the branch has its new name, whatever becomes of the one in the record */
+	/* the branch has its new name, whatever becomes of the one in the record; the
+	 * file's is durable by now, as the one inside must not outlive it */
 	m = b->meta;
 	m.last_active = atomic_load(&b->last_active);
 	if (registry_save(r, newname, &m) < 0) {
@@ -418,9 +470,31 @@ static void layer_release(struct registry *r, struct layer *l)
 		remember_layer(&r->dead, &r->ndead, l);
 }
 
+static int remove_record(struct registry *r, struct branch *b)
+{
+	CLEAN(clean_free) char *text = record_text(b->name, &b->meta);
+	char path[RECORD_PATH_MAX];
+	int rc, undo;
+
+	if (!text)
+		return -ENOMEM;
+	record_path(b->name, path);
+	if (FAULT_FAILS("registry.unlink", path) || unlinkat(r->store.fd, path, 0) < 0)
+		return -errno;
+	FAULT_POINT("registry.record-removed");
+	rc = sync_records(r);
+	if (rc == 0)
+		return 0;
+	undo = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
+	if (undo < 0)
+		log_error("%s/%s: cannot put the record back: %s; the branch is gone "
+			  "at the next mount",
+			  r->path, path, strerror(-undo));
+	return rc;
+}
+
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
 {
-	char path[RECORD_PATH_MAX];
 	int rc;
 
 	LOCK_SCOPE(&r->change);
@@ -428,15 +502,9 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
 	if (b->meta.is_protected)
 		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
-	if (b->misnamed) {
-		b->misnamed = false;
-		r->misnamed--;
-	}
-	record_path(b->name, path);
-	rc = unlinkat(r->store.fd, path, 0) < 0 ? -errno : 0;
-	FAULT_POINT("registry.record-removed");
+	rc = records_failed(r);
 	if (rc == 0)
-		rc = fd_sync_dir(r->store.fd, "branches");
+		rc = remove_record(r, b);
 	if (rc < 0)
 		return err_set(e, rc, "cannot remove the record of branch '%s': %s",
 			       b->name, strerror(-rc));
@@ -445,6 +513,10 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		atomic_store(&b->discarded, true);
 		HASH_DELETE(hh_no, r->by_no, b);
 		HASH_DELETE(hh_name, r->by_name, b);
+	}
+	if (b->misnamed) {
+		b->misnamed = false;
+		r->misnamed--;
 	}
 	layer_release(r, b->top);
 	branch_put(b); /* the table's */
@@ -459,21 +531,37 @@ static struct layer *take_sealed(struct registry *r)
 	return r->nsealed > 0 ? r->sealed[--r->nsealed] : NULL;
 }
 
-int registry_flush(struct registry *r)
+/* Flushes what a freeze sealed; what fails, as on a full disk, stays in the list. */
+static int flush_sealed(struct registry *r)
 {
-	struct branch **list = NULL;
-	struct layer *l;
+	struct layer **again = NULL, *l;
+	size_t n = 0;
 	int rc = 0;
 
 	while ((l = take_sealed(r)) != NULL) {
 		/* a dead one is not worth it */
 		int one = atomic_load(&l->users) > 0 ? layer_flush(l) : 0;
 
+		if (one < 0)
+			remember_layer(&again, &n, l);
 		rc = rc < 0 ? rc : one;
 		layer_put(l);
 	}
-	if (rc == 0)
-		rc = registry_list(r, &list);
+	LOCK_SCOPE(&r->change);
+	while (n > 0) {
+		remember_layer(&r->sealed, &r->nsealed, again[--n]);
+		layer_put(again[n]);
+	}
+	free(again);
+	return rc;
+}
+
+int registry_flush(struct registry *r)
+{
+	struct branch **list = NULL;
+	int rc = flush_sealed(r), listed = registry_list(r, &list);
+
+	rc = rc < 0 ? rc : listed; /* what fails in one place keeps no other back */
 	for (struct branch **b = list; b && *b; b++) {
 		int one = branch_sync(*b);
 

@@ -5,14 +5,17 @@
  */
 #include "store/registry_priv.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/statfs.h>
 
 #define FORMAT_LINE "pgbranchfs store 1\n"
 #define MAX_FDS 8192
@@ -42,7 +45,7 @@ static int take_lock(struct registry *r, struct err *e)
 {
 	CLEAN(clean_free) char *holder = NULL;
 	char pid[24];
-	int n, rc;
+	int n;
 
 	r->lock_fd =
 		openat(r->store.fd, "lock",
@@ -57,13 +60,12 @@ static int take_lock(struct registry *r, struct err *e)
 			holder && *holder ? holder : "unknown");
 		return err_hint(e, "one daemon serves a store; unmount it there first");
 	}
+	/* over the old one, which needs no space; the lock holds without it too */
 	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	rc = ftruncate(r->lock_fd, 0) < 0 ? -errno : 0;
-	if (rc == 0)
-		rc = fd_pwrite_full(r->lock_fd, pid, (size_t)n, 0);
-	return rc < 0 ? err_set(e, rc, "cannot write %s/lock: %s", r->path,
-				strerror(-rc))
-		      : 0;
+	if (fd_pwrite_full(r->lock_fd, pid, (size_t)n, 0) < 0 ||
+	    ftruncate(r->lock_fd, n) < 0)
+		log_warn("%s/lock: cannot write the process id: %m; going on", r->path);
+	return 0;
 }
 
 /* Half of what the process may have: servers' sockets and logs need some too. */
@@ -76,6 +78,15 @@ static unsigned fd_budget(void)
 	return (unsigned)(lim.rlim_cur / 2);
 }
 
+/* File systems with one journal for all of their metadata. */
+static bool keeps_order(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 &&
+	       (st.f_type == EXT4_SUPER_MAGIC || st.f_type == XFS_SUPER_MAGIC);
+}
+
 static int open_store(struct registry *r, struct err *e)
 {
 	int rc = fdcache_new(fd_budget(), &r->store.fds);
@@ -86,6 +97,7 @@ static int open_store(struct registry *r, struct err *e)
 	if (r->store.fd < 0)
 		return err_set(e, -errno, "cannot open store %s: %s", r->path,
 			       strerror(errno));
+	r->store.keeps_order = keeps_order(r->store.fd);
 	rc = check_format(r, e);
 	if (rc == 0)
 		rc = take_lock(r, e);
@@ -109,6 +121,7 @@ int registry_open(const char *path, struct registry **ret_reg, struct err *e)
 	r->next_no = 1;
 	r->next_layer = 1;
 	dsync_init(&r->store.layers);
+	dsync_init(&r->store.records);
 	(void)pthread_mutex_init(&r->change, NULL);
 	(void)pthread_rwlock_init(&r->table, NULL);
 	r->path = realpath(path, NULL);
@@ -163,6 +176,7 @@ struct registry *registry_close(struct registry *r)
 		(void)syncfs(r->store.fd); /* what was not fsynced owes nobody */
 	fdcache_free(r->store.fds);
 	dsync_fini(&r->store.layers);
+	dsync_fini(&r->store.records);
 	clean_fd(&r->lock_fd);
 	clean_fd(&r->store.fd);
 	(void)pthread_mutex_destroy(&r->change);

@@ -11,6 +11,7 @@
  */
 #include "store/registry_priv.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -355,7 +356,7 @@ static int each_entry(struct registry *r, const char *path,
 	}
 	while (rc == 0) {
 		errno = 0;
-		ent = readdir(d);
+		ent = FAULT_FAILS("registry.readdir", path) ? NULL : readdir(d);
 		if (!ent) {
 			rc = -errno; /* a list that broke off is not the whole */
 			break;
