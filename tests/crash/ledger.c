@@ -503,6 +503,28 @@ static uint32_t whose(const uint32_t *buf, unsigned size)
 	return 0;
 }
 
+/* May the file consist of that many cells, all of them holes? */
+static bool may_be_holes(const struct file *f, unsigned size)
+{
+	for (unsigned c = 0; c < size && c < CELLS; c++)
+		if (!set_has(&f->cells[c], 0))
+			return false;
+	return size >= f->lo && size <= f->hi;
+}
+
+/* A file of holes does not say which one it is: one of those that the name may mean. */
+static void check_holes(const char *name, const struct set *s, unsigned size,
+			bool *seen)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->v[i] && may_be_holes(file_at(s->v[i]), size)) {
+			seen[s->v[i]] = true;
+			return;
+		}
+	if (!s->any)
+		bad(name, "has %u cells, all of them holes", size);
+}
+
 static void check_file(const char *name, const struct set *s, bool *seen)
 {
 	static uint32_t buf[(CELLS + 1) * CELL / 4];
@@ -524,16 +546,9 @@ static void check_file(const char *name, const struct set *s, bool *seen)
 		bad(name, "is file %u, which there never was", id);
 		return;
 	}
-	if (!id) { /* all holes: any of those it may be, if one may be like that */
-		for (unsigned i = 0; i < s->n; i++)
-			if (s->v[i] && size >= file_at(s->v[i])->lo &&
-			    size <= file_at(s->v[i])->hi)
-				id = s->v[i];
-		if (!id) {
-			if (!s->any)
-				bad(name, "has %u cells, all of them holes", size);
-			return;
-		}
+	if (!id) {
+		check_holes(name, s, size, seen);
+		return;
 	}
 	seen[id] = true;
 	if (!set_has(s, id))
