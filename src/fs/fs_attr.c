@@ -62,6 +62,12 @@ static int setattr_stored(struct fs *fs, const struct node *n, const struct stat
 		what |= SET_MTIME;
 		in.mtime = attr->st_mtim;
 	}
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW) {
+		what |= SET_ATIME_NOW;
+	} else if (to_set & FUSE_SET_ATTR_ATIME) {
+		what |= SET_ATIME;
+		in.atime = attr->st_atim;
+	}
 	rc = what ? overlay_setattr(n->o, n->fid, what, &in, &out)
 		  : overlay_getattr(n->o, n->fid, &out);
 	if (rc == 0)

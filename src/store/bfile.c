@@ -216,8 +216,11 @@ int bfile_pin(struct bfile *f)
 			int flags = atomic_load(&f->layer->sealed) ? O_RDONLY : O_RDWR;
 
 			bfile_path(f, path);
-			f->fd = openat(f->layer->store->fd, path,
-				       flags | O_CLOEXEC | O_NOFOLLOW);
+			flags |= O_CLOEXEC | O_NOFOLLOW;
+			/* what one branch reads must not show in another's atime */
+			f->fd = openat(f->layer->store->fd, path, flags | O_NOATIME);
+			if (f->fd < 0 && errno == EPERM) /* of another's store */
+				f->fd = openat(f->layer->store->fd, path, flags);
 			if (f->fd < 0) {
 				int rc = -errno;
 

@@ -40,9 +40,13 @@ static void clean_dir(DIR **d)
 /* Opens a directory of the layer; *ret_dir NULL if it is not there. */
 static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
 {
-	int fd = openat(l->store->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, fd;
 
 	*ret_dir = NULL;
+	/* its atime is the branch's */
+	fd = openat(l->store->fd, path, flags | O_NOATIME);
+	if (fd < 0 && errno == EPERM)
+		fd = openat(l->store->fd, path, flags);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	*ret_dir = fdopendir(fd);
@@ -195,6 +199,7 @@ static int add_attrs(struct layer *l, uint64_t fid)
 {
 	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
 	struct attr_rec *a = calloc(1, sizeof(*a));
+	struct stat st;
 	ssize_t n;
 
 	if (!a)
@@ -210,6 +215,8 @@ static int add_attrs(struct layer *l, uint64_t fid)
 		log_error("%s: damaged attributes, refusing the file", path);
 		a->bad = true;
 	}
+	if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		a->attrs.changed = st.st_mtim;
 	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
 	if (!a->hh.tbl) {
 		free(a);
@@ -293,6 +300,16 @@ static int load_names(struct layer *l)
 	return 0;
 }
 
+static void count_subdirs(struct layer *l)
+{
+	struct dirnames *d, *next_dir;
+	struct entry *e, *next;
+
+	HASH_ITER(hh, l->dirs, d, next_dir)
+	HASH_ITER(hh, d->entries, e, next)
+	d->subdirs += layer_subdir_weight(l, d->dir, e);
+}
+
 static int load_one(struct layer *l)
 {
 	int rc = 0;
@@ -316,6 +333,8 @@ static int load_one(struct layer *l)
 	}
 	if (rc == 0 && l->fresh && l->parent)
 		rc = load_fresh(l);
+	if (rc == 0)
+		count_subdirs(l);
 	if (rc == 0)
 		l->loaded = true;
 	else

@@ -232,5 +232,6 @@ int attrs_decode(const char *text, uint64_t fid, struct attrs *ret_attrs)
 	ret_attrs->has_mode = mode != NULL;
 	ret_attrs->mode = (mode_t)bits;
 	ret_attrs->nlink = (uint32_t)nlink;
+	ret_attrs->changed = (struct timespec){0, 0};
 	return 0;
 }
