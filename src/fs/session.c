@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/text.h"
+#include "fs/dead.h"
 #include "fs/fs.h"
 #include "fs/mountpoint.h"
 
@@ -134,6 +135,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 static const struct fuse_lowlevel_ops fs_ops = {
 	.init = on_init,
 	.lookup = fs_lookup,
+	.forget = fs_forget,
 	.getattr = fs_getattr,
 	.setattr = fs_setattr,
 	.readlink = fs_readlink,
@@ -423,6 +425,7 @@ void fs_session_stop(struct fs_session *s)
 		fuse_session_exit(s->fs.se);
 	join_workers(s, rc < 0 || busy);
 	fs_file_close_all();
+	dead_free_all();
 	if (rc < 0 || busy)
 		drop_device(s);
 	else
