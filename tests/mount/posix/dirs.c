@@ -2,7 +2,7 @@
 /* dirs.c - making, removing and listing directories. */
 #include "suite.h"
 
-#define MANY 10000
+#define MANY 4000
 
 static void dirs_basic(void)
 {
