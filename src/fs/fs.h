@@ -85,6 +85,7 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname);
 void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 		const char *name);
+void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
 void fs_readlink(fuse_req_t req, fuse_ino_t ino);
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

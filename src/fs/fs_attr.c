@@ -5,6 +5,7 @@
  * branch's server runs under, a branch directory to its owner.
  */
 #include "fs/ctlfs.h"
+#include "fs/dead.h"
 
 #include <string.h>
 
@@ -17,12 +18,35 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	CLEAN(node_put) struct node n = NODE_INIT;
 	int rc = node_get(fs_of(req), ino, &n);
+	struct stat st;
 
 	(void)fi;
+	if (rc == 0 && dead_stat(ino, &st)) {
+		(void)fuse_reply_attr(req, &st, node_attr_timeout(&n, &st));
+		return;
+	}
 	if (rc < 0)
 		fs_reply_err(req, "getattr", NULL, rc);
 	else
 		fs_reply_attr(req, "getattr", &n);
+}
+
+/*
+ * The kernel writes times of a file when it likes, also after the file's last close
+ * and after its branch's end.  That nobody is left to see them is no error: it would
+ * reach whoever calls syncfs next.
+ */
+static int setattr_stale(fuse_ino_t ino, const struct stat *attr, int to_set,
+			 struct stat *ret_st)
+{
+	if (to_set & ~TO_SET_TIMES)
+		return -ESTALE;
+	*ret_st = (struct stat){.st_ino = ino,
+				.st_mode = S_IFREG | 0600,
+				.st_atim = attr->st_atim,
+				.st_mtim = attr->st_mtim,
+				.st_ctim = attr->st_mtim};
+	return 0;
 }
 
 /*
@@ -44,6 +68,8 @@ static int setattr_stored(struct fs *fs, const struct node *n, const struct stat
 	if ((to_set & FUSE_SET_ATTR_UID && attr->st_uid != uid) ||
 	    (to_set & FUSE_SET_ATTR_GID && attr->st_gid != gid))
 		return -EPERM;
+	if (dead_setattr(node_ino(n), attr, to_set, ret_st))
+		return 0;
 	if (to_set & FUSE_SET_ATTR_MODE) {
 		if (n->kind == NODE_RUN && n->fid == OVERLAY_ROOT)
 			return -EPERM;
@@ -61,6 +87,12 @@ static int setattr_stored(struct fs *fs, const struct node *n, const struct stat
 	} else if (to_set & FUSE_SET_ATTR_MTIME) {
 		what |= SET_MTIME;
 		in.mtime = attr->st_mtim;
+	}
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW) {
+		what |= SET_ATIME_NOW;
+	} else if (to_set & FUSE_SET_ATTR_ATIME) {
+		what |= SET_ATIME;
+		in.atime = attr->st_atim;
 	}
 	rc = what ? overlay_setattr(n->o, n->fid, what, &in, &out)
 		  : overlay_getattr(n->o, n->fid, &out);
@@ -103,6 +135,10 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 			rc = setattr_file(req, &n, to_set);
 		else if (to_set & ~TO_SET_TIMES)
 			rc = fs_refuse(req, -EPERM, "this cannot be changed");
+	}
+	if (rc == -ESTALE) {
+		rc = setattr_stale(ino, attr, to_set, &st);
+		n.kind = NODE_DATA; /* nothing else has times to be written late */
 	}
 	if (rc < 0)
 		fs_reply_err(req, "setattr", &n, rc);

@@ -5,6 +5,7 @@
  * permissions and types, and holds its lock on the directories involved.
  */
 #include "fs/ctlfs.h"
+#include "fs/dead.h"
 
 #include <linux/fs.h>
 #include <string.h>
@@ -166,6 +167,7 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	int rc = node_get(fs_of(req), parent, &dir);
+	struct dead_mark mark;
 
 	if (rc == 0 && (!node_is_stored(&dir) || ctl_is_reserved(&dir, name))) {
 		ctl_unlink(req, &dir, name);
@@ -173,8 +175,11 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
-	if (rc >= 0)
+	if (rc >= 0) {
+		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_unlink(dir.o, dir.fid, name);
+		dead_settle(&mark, rc);
+	}
 	fs_reply_err(req, "unlink", &dir, rc);
 }
 
@@ -183,6 +188,7 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	int rc = node_get(fs_of(req), parent, &dir);
 	bool whole_branch = false;
+	struct dead_mark mark;
 
 	if (rc == 0 && !node_is_stored(&dir)) {
 		ctl_rmdir(req, &dir, name);
@@ -192,8 +198,11 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		rc = ctl_may_remove(req, &dir);
 		whole_branch = rc > 0;
 	}
-	if (rc >= 0)
+	if (rc >= 0) {
+		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_rmdir(dir.o, dir.fid, name);
+		dead_settle(&mark, rc);
+	}
 	/* a server that is still stopping puts files behind rm's back */
 	if (rc == -ENOTEMPTY && whole_branch)
 		rc = 0;
@@ -203,6 +212,9 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 static int rename_stored(fuse_req_t req, const struct node *dir, const char *name,
 			 const struct node *newdir, const char *newname, unsigned flags)
 {
+	struct dead_mark mark;
+	int rc;
+
 	if (!node_is_stored(dir) || !node_is_stored(newdir))
 		return fs_refuse(req, -EPERM,
 				 "nothing can be moved out of data or into it");
@@ -212,7 +224,10 @@ static int rename_stored(fuse_req_t req, const struct node *dir, const char *nam
 		return -EPERM;
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return -EINVAL;
-	return overlay_rename(dir->o, dir->fid, name, newdir->fid, newname, flags);
+	dead_mark(fs_of(req), newdir, newname, &mark);
+	rc = overlay_rename(dir->o, dir->fid, name, newdir->fid, newname, flags);
+	dead_settle(&mark, rc);
+	return rc;
 }
 
 void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
@@ -232,6 +247,14 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (rc == 0)
 		rc = rename_stored(req, &dir, name, &newdir, newname, flags);
 	fs_reply_err(req, "rename", &dir, rc);
+}
+
+/* Node ids carry all there is to know; only what has no name any more is kept. */
+void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	(void)nlookup;
+	dead_forget(ino);
+	fuse_reply_none(req);
 }
 
 void fs_readlink(fuse_req_t req, fuse_ino_t ino)

@@ -243,6 +243,8 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		return;
 	}
 	rc = cowfile_write(h->f, buf, size, (uint64_t)off);
+	if (fi->writepage)
+		cowfile_wrote_late(h->f);
 	/* the kernel follows a direct write with no fsync of its own */
 	if (rc == 0 && fi->flags & O_DSYNC && cowfile_is_wal(h->f))
 		rc = cowfile_sync(h->f, 1);
@@ -273,6 +275,8 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 		rc = -EINVAL;
 	else if (h->f)
 		rc = cowfile_fallocate(h->f, mode, (uint64_t)off, (uint64_t)len);
+	if (rc == 0)
+		cowfile_wrote_late(h->f); /* the kernel has the time of it, too */
 	/* ENOSYS would switch fallocate off for the whole mount */
 	fs_reply_err(req, "fallocate", &h->n, rc == -ENOSYS ? -EOPNOTSUPP : rc);
 }

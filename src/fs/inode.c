@@ -220,7 +220,7 @@ void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr 
 	st.st_blocks = (blkcnt_t)a->blocks;
 	st.st_mtim = a->mtime;
 	st.st_ctim = a->ctime;
-	st.st_atim = a->mtime; /* not kept: it would be a write for each read */
+	st.st_atim = a->atime; /* what was set: the mount is noatime */
 	fleet_server_ids(fs->fleet, n->b, &st.st_uid, &st.st_gid);
 	if (n->kind == NODE_RUN && n->fid == OVERLAY_ROOT)
 		st.st_mode = S_IFDIR | 0700;

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/text.h"
+#include "fs/dead.h"
 #include "fs/fs.h"
 #include "fs/guard.h"
 #include "fs/mountpoint.h"
@@ -98,13 +99,14 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 		FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_ASYNC_READ,
 		FUSE_CAP_ASYNC_DIO,       FUSE_CAP_ATOMIC_O_TRUNC,
 		FUSE_CAP_READDIRPLUS,     FUSE_CAP_READDIRPLUS_AUTO,
-		FUSE_CAP_HANDLE_KILLPRIV,
 	};
 	/* AUTO_INVAL_DATA drops a file's pages after each write of our own; locks
-	 * are then the kernel's own, and splice is slower for 8 KiB blocks */
+	 * are then the kernel's own, splice is slower for 8 KiB blocks, and who wrote
+	 * a page and must lose the set-user-id bit for it only the kernel knows */
 	static const uint64_t unwanted[] = {
 		FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE,
 		FUSE_CAP_SPLICE_MOVE,     FUSE_CAP_POSIX_LOCKS, FUSE_CAP_FLOCK_LOCKS,
+		FUSE_CAP_HANDLE_KILLPRIV,
 	};
 	struct fs *fs = userdata;
 	size_t i;
@@ -135,6 +137,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 static const struct fuse_lowlevel_ops fs_ops = {
 	.init = on_init,
 	.lookup = fs_lookup,
+	.forget = fs_forget,
 	.getattr = fs_getattr,
 	.setattr = fs_setattr,
 	.readlink = fs_readlink,
@@ -187,8 +190,8 @@ static int add_options(struct fuse_args *args, const char *source)
 	CLEAN(clean_free) char *opts = NULL;
 
 	if (!fsname || fuse_opt_add_opt_escaped(&opts, fsname) < 0 ||
-	    fuse_opt_add_opt(&opts, "subtype=" MOUNT_SUBTYPE ",default_permissions") <
-		    0)
+	    fuse_opt_add_opt(&opts, "subtype=" MOUNT_SUBTYPE
+				    ",default_permissions,noatime") < 0)
 		return -ENOMEM;
 	/* only root may open a mount to others without asking /etc/fuse.conf;
 	 * fusermount3 sets nosuid and nodev by itself */
@@ -429,6 +432,7 @@ void fs_session_stop(struct fs_session *s)
 		fuse_session_exit(s->fs.se);
 	join_workers(s, rc < 0 || busy);
 	fs_file_close_all();
+	dead_free_all();
 	if (rc < 0 || busy)
 		drop_device(s);
 	else

@@ -228,10 +228,13 @@ int bfile_pin(struct bfile *f)
 			int rc;
 
 			bfile_path(f, path);
+			/* what one branch reads must not show in another's atime */
 			rc = FAULT_FAILS("bfile.open", path)
 				     ? -errno
 				     : fd_open_regular(f->layer->store->fd, path,
-						       flags);
+						       flags | O_NOATIME);
+			if (rc == -EPERM) /* of another's store */
+				rc = fd_open_regular(f->layer->store->fd, path, flags);
 			if (rc < 0) {
 				log_error("%s: cannot open: %s", path, strerror(-rc));
 				return open_error(rc);

@@ -71,6 +71,7 @@ int cowfile_stack(struct cowfile *f)
 	if (rc < 0)
 		return rc;
 	atomic_store(&f->size_bytes, (uint64_t)st.st_size);
+	f->mtime = st.st_mtim;
 	if (f->parts[0]->kind == BFILE_DELTA && cowfile_has_top(f)) {
 		const struct blockmap *m;
 

@@ -26,6 +26,11 @@ ssize_t cowfile_read(struct cowfile *f, void *buf, size_t len,
 /* Writes all of buf at off, growing the file; 0 or -errno (-ENOSPC, -EIO...). */
 int cowfile_write(struct cowfile *f, const void *buf, size_t len,
 		  uint64_t off_bytes) MUST_CHECK;
+/*
+ * The last write came from the kernel's cache, some time after it was made: the mtime
+ * is the one that overlay_setattr was given, or gets.
+ */
+void cowfile_wrote_late(struct cowfile *f);
 int cowfile_truncate(struct cowfile *f, uint64_t size_bytes) MUST_CHECK;
 /* fallocate(2) modes 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]. */
 int cowfile_fallocate(struct cowfile *f, int mode, uint64_t off_bytes,

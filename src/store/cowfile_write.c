@@ -19,6 +19,17 @@
 
 #define SIZE_MAX_BYTES ((uint64_t)INT64_MAX)
 
+static int set_part_times(struct bfile *part, const struct timespec times[2])
+{
+	int fd = bfile_pin(part), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = futimens(fd, times) < 0 ? -errno : 0;
+	bfile_unpin(part);
+	return rc;
+}
+
 int cowfile_copy_up_locked(struct cowfile *f)
 {
 	struct overlay *o = f->o;
@@ -45,6 +56,8 @@ int cowfile_copy_up_locked(struct cowfile *f)
 		return rc;
 	}
 	bfile_new_map(part, (uint64_t)st.st_size);
+	/* what copies up need not be a write: utimensat with UTIME_OMIT is not */
+	(void)set_part_times(part, (struct timespec[2]){st.st_atim, st.st_mtim});
 	memcpy(parts + 1, f->parts, f->nparts * sizeof(struct bfile *));
 	parts[0] = part;
 	free(f->parts);
@@ -55,22 +68,35 @@ int cowfile_copy_up_locked(struct cowfile *f)
 	return 0;
 }
 
-int cowfile_set_mtime(struct cowfile *f, const struct timespec *mtime)
+int cowfile_set_times(struct cowfile *f, const struct timespec times[2])
 {
-	const struct timespec times[2] = {{0, UTIME_OMIT}, *mtime};
-	int fd, rc;
+	int rc;
 
 	READ_SCOPE(&f->o->freeze);
 	WRITE_SCOPE(&f->lock);
 	rc = cowfile_copy_up_locked(f);
-	if (rc < 0)
-		return rc;
-	fd = bfile_pin(f->parts[0]);
-	if (fd < 0)
-		return fd;
-	rc = futimens(fd, times) < 0 ? -errno : 0;
-	bfile_unpin(f->parts[0]);
+	if (rc == 0)
+		rc = set_part_times(f->parts[0], times);
+	if (rc == 0 && times[1].tv_nsec != UTIME_OMIT)
+		f->mtime = times[1];
 	return rc;
+}
+
+void cowfile_wrote_late(struct cowfile *f)
+{
+	if (!atomic_load(&f->late))
+		atomic_store(&f->late, true);
+}
+
+void cowfile_settle_mtime(struct cowfile *f)
+{
+	if (!atomic_load(&f->late))
+		return;
+	WRITE_SCOPE(&f->lock);
+	atomic_store(&f->late, false);
+	if (cowfile_has_top(f))
+		(void)set_part_times(f->parts[0],
+				     (struct timespec[2]){{0, UTIME_OMIT}, f->mtime});
 }
 
 /* Copies blocks up from below; those beyond the line are owned already. */

@@ -155,6 +155,17 @@ const struct entry *layer_chain_entry(struct layer *l, uint64_t dir, const char 
 	return e;
 }
 
+int layer_subdir_weight(const struct layer *l, uint64_t dir, const struct entry *e)
+{
+	const struct entry *old = NULL;
+
+	if (!e)
+		return 0;
+	if (l->parent)
+		old = layer_chain_entry(l->parent, dir, e->name);
+	return (e->kind == ENTRY_DIR) - (old && old->kind == ENTRY_DIR);
+}
+
 static struct bfile *file_find(struct layer *l, uint64_t fid)
 {
 	struct bfile *f = NULL;
@@ -174,6 +185,12 @@ struct bfile *layer_file(struct layer *l, uint64_t fid)
 	READ_SCOPE(&l->lock);
 	f = file_find(l, fid);
 	return f ? bfile_get(f) : NULL;
+}
+
+bool layer_has_file(struct layer *l, uint64_t fid)
+{
+	READ_SCOPE(&l->lock);
+	return file_find(l, fid) != NULL;
 }
 
 static struct attr_rec *attr_find(struct layer *l, uint64_t fid)
@@ -311,6 +328,26 @@ static int put_symlink(struct layer *l, const char *text, const char *path, bool
 	return rc;
 }
 
+/* Changes an entry of the index, which is on disk from here on. */
+static void put_entry(struct layer *l, struct dirnames *d, struct entry *e,
+		      enum entry_kind kind, uint64_t fid)
+{
+	/* one that was only made room for did not count: ENTRY_BAD shows nothing */
+	d->subdirs -= e->on_disk || e->kind != ENTRY_BAD
+			      ? layer_subdir_weight(l, d->dir, e)
+			      : 0;
+	e->kind = kind;
+	e->fid = fid;
+	e->on_disk = true;
+	d->subdirs += layer_subdir_weight(l, d->dir, e);
+}
+
+static void take_entry(struct layer *l, struct dirnames *d, struct entry *e)
+{
+	d->subdirs -= layer_subdir_weight(l, d->dir, e);
+	entry_remove(d, e);
+}
+
 int layer_set_entry(struct layer *l, uint64_t dir, const char *name,
 		    enum entry_kind kind, uint64_t fid)
 {
@@ -340,7 +377,7 @@ int layer_set_entry(struct layer *l, uint64_t dir, const char *name,
 			entry_remove(d, e);
 		return rc;
 	}
-	(void)entry_set(d, name, kind, fid, true); /* exists: cannot fail */
+	put_entry(l, d, e, kind, fid);
 	note_fid_locked(l, fid);
 	dsync_mark(&d->sync);
 	return 0;
@@ -364,7 +401,7 @@ int layer_drop_entry(struct layer *l, uint64_t dir, const char *name)
 	if (e->on_disk &&
 	    (FAULT_FAILS("layer.unlink", path) || unlinkat(l->store->fd, path, 0) < 0))
 		return -errno;
-	entry_remove(d, e);
+	take_entry(l, d, e);
 	dsync_mark(&d->sync);
 	return 0;
 }
@@ -458,11 +495,11 @@ int layer_move_entry(struct layer *l, uint64_t dir, const char *name, uint64_t n
 			entry_remove(nd, ne);
 		return rc;
 	}
-	(void)entry_set(nd, newname, e->kind, e->fid, true); /* exists */
+	put_entry(l, nd, ne, e->kind, e->fid);
 	if (whiteout)
-		(void)entry_set(d, name, ENTRY_WHITEOUT, 0, true); /* exists */
+		put_entry(l, d, e, ENTRY_WHITEOUT, 0);
 	else
-		entry_remove(d, e);
+		take_entry(l, d, e);
 	dsync_mark(&d->sync);
 	dsync_mark(&nd->sync);
 	return 0;
@@ -502,6 +539,7 @@ int layer_set_attrs(struct layer *l, uint64_t fid, const struct attrs *a)
 			return rc;
 	}
 	rec->attrs = *a;
+	(void)clock_gettime(CLOCK_REALTIME, &rec->attrs.changed);
 	rec->bad = false;
 	dsync_mark(&l->parts[PART_ATTR]);
 	return 0;

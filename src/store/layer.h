@@ -90,10 +90,17 @@ int layer_load(struct layer *l) MUST_CHECK;
 /* What the name means from this layer downwards, whiteouts included; NULL: nothing. */
 const struct entry *layer_chain_entry(struct layer *l, uint64_t dir, const char *name);
 
+/*
+ * By how much an entry changes the number of subdirectories that the layers below
+ * show: 1, 0, or -1 if it hides one.  e: NULL for none.
+ */
+int layer_subdir_weight(const struct layer *l, uint64_t dir, const struct entry *e);
+
 /* The layer's own word on a name, file or attributes; NULL if it has none.  Names
  * of a layer that is not sealed are guarded by its overlay's names lock. */
 const struct entry *layer_entry(struct layer *l, uint64_t dir, const char *name);
 struct bfile *layer_file(struct layer *l, uint64_t fid); /* a new reference */
+bool layer_has_file(struct layer *l, uint64_t fid);
 /* 0 not there, 1 found, -EIO damaged. */
 int layer_attrs(struct layer *l, uint64_t fid, struct attrs *ret_attrs) MUST_CHECK;
 

@@ -47,13 +47,15 @@ static bool is_passing(int rc)
 /* Opens a directory of the layer: 1, or 0 if it is not there. */
 static int open_part(const struct layer *l, const char *path, DIR **ret_dir)
 {
-	int fd = FAULT_FAILS("load.open", path)
-			 ? -1
-			 : openat(l->store->fd, path,
-				  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int rc;
+	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, fd = -1, rc;
 
 	*ret_dir = NULL;
+	/* its atime is the branch's */
+	if (!FAULT_FAILS("load.open", path)) {
+		fd = openat(l->store->fd, path, flags | O_NOATIME);
+		if (fd < 0 && errno == EPERM)
+			fd = openat(l->store->fd, path, flags);
+	}
 	if (fd >= 0)
 		*ret_dir = fdopendir(fd);
 	if (*ret_dir)
@@ -227,6 +229,7 @@ static int add_attrs(struct layer *l, uint64_t fid)
 {
 	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
 	struct attr_rec *a = calloc(1, sizeof(*a));
+	struct stat st;
 	ssize_t n;
 
 	if (!a)
@@ -243,6 +246,8 @@ static int add_attrs(struct layer *l, uint64_t fid)
 		a->bad = true;
 	}
 	forget_attrs(l, fid); /* of an attempt that failed half way */
+	if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		a->attrs.changed = st.st_mtim;
 	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
 	if (!a->hh.tbl) {
 		free(a);
@@ -326,6 +331,16 @@ static int load_names(struct layer *l)
 	return rc;
 }
 
+static void count_subdirs(struct layer *l)
+{
+	struct dirnames *d, *next_dir;
+	struct entry *e, *next;
+
+	HASH_ITER(hh, l->dirs, d, next_dir)
+	HASH_ITER(hh, d->entries, e, next)
+	d->subdirs += layer_subdir_weight(l, d->dir, e);
+}
+
 static int load_one(struct layer *l)
 {
 	int rc = 0;
@@ -351,6 +366,8 @@ static int load_one(struct layer *l)
 	}
 	if (rc == 0 && l->fresh && l->parent)
 		rc = load_fresh(l);
+	if (rc == 0)
+		count_subdirs(l);
 	if (rc == 0)
 		l->loaded = true;
 	else

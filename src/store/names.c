@@ -233,7 +233,11 @@ int attrs_decode(const char *text, uint64_t fid, struct attrs *ret_attrs)
 	}
 	if (text_parse_u64(body, 16, UINT32_MAX, &nlink) < 0 || nlink == 0)
 		return -EBADMSG;
-	a = (struct attrs){mode != NULL, (mode_t)bits, (uint32_t)nlink};
+	a = (struct attrs){
+		.has_mode = mode != NULL,
+		.mode = (mode_t)bits,
+		.nlink = (uint32_t)nlink,
+	};
 	attrs_encode(fid, &a, again);
 	if (strcmp(text, again) != 0)
 		return -EBADMSG;

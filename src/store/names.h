@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #ifndef HASH_NONFATAL_OOM
 #define HASH_NONFATAL_OOM 1
@@ -53,6 +54,7 @@ struct dirnames {
 	struct entry *entries;
 	bool on_disk;      /* names/DIR exists */
 	bool bad;          /* ...and cannot be read: every name in it gives EIO */
+	long subdirs;      /* by how many this layer changes their number */
 	struct dsync sync; /* of names/DIR */
 	atomic_uint refs;  /* the index, and those who sync it */
 };
@@ -86,8 +88,9 @@ int entry_decode(const char *text, enum entry_kind *ret_kind,
 /* Attributes that differ from those of the file that holds the bytes. */
 struct attrs {
 	bool has_mode;
-	mode_t mode;    /* permission bits */
-	uint32_t nlink; /* names that the file has; 1 unless link() was used */
+	mode_t mode;             /* permission bits */
+	uint32_t nlink;          /* names that the file has; 1 unless link() was used */
+	struct timespec changed; /* the record's own time on disk, not in its text */
 };
 void attrs_encode(uint64_t fid, const struct attrs *a,
 		  char buf[static NAME_TARGET_MAX]);

@@ -151,15 +151,19 @@ static int stat_file(struct overlay *o, uint64_t fid, struct stat *ret_st)
 	return found ? 0 : -ENOENT;
 }
 
-static bool dir_path(struct layer *l, uint64_t fid, bool *known,
+/* Adds up what the layers know of a directory; false if this one has no part of it. */
+static bool dir_path(struct layer *l, uint64_t fid, bool *known, long *subdirs,
 		     char path[static BFILE_PATH_MAX])
 {
 	struct dirnames *d;
 
 	READ_SCOPE(&l->lock);
 	d = dirnames_find(l->dirs, fid);
-	*known |= d != NULL;
-	if (!d || !d->on_disk)
+	if (!d)
+		return false;
+	*known = true;
+	*subdirs += d->subdirs;
+	if (!d->on_disk)
 		return false;
 	layer_part_path(l, PART_NAMES, fid, path);
 	return true;
@@ -173,12 +177,14 @@ static int stat_dir(struct overlay *o, uint64_t fid, struct stat *ret_st)
 {
 	char first[BFILE_PATH_MAX] = "", last[BFILE_PATH_MAX] = "";
 	bool known = false;
+	long subdirs = 0;
 	struct stat st;
 
 	for (struct layer *l = o->top; l; l = l->parent)
-		if (dir_path(l, fid, &known, last) && !*first)
+		if (dir_path(l, fid, &known, &subdirs, last) && !*first)
 			memcpy(first, last, sizeof(first));
 	*ret_st = (struct stat){.st_mode = S_IFDIR | 0700};
+	ret_st->st_nlink = (nlink_t)(2 + subdirs);
 	if (!*first)
 		return known ? 0 : -ESTALE;
 	if (fstatat(o->top->store->fd, first, ret_st, AT_SYMLINK_NOFOLLOW) < 0 ||
@@ -187,6 +193,7 @@ static int stat_dir(struct overlay *o, uint64_t fid, struct stat *ret_st)
 		return -EIO;
 	}
 	ret_st->st_mode = st.st_mode;
+	ret_st->st_nlink = (nlink_t)(2 + subdirs);
 	return 0;
 }
 
@@ -214,6 +221,13 @@ static void add_open_state(struct overlay *o, uint64_t fid, struct node_attr *a)
 		a->nlink = 0;
 }
 
+static struct timespec later(const struct timespec *a, const struct timespec *b)
+{
+	if (a->tv_sec != b->tv_sec)
+		return a->tv_sec > b->tv_sec ? *a : *b;
+	return a->tv_nsec > b->tv_nsec ? *a : *b;
+}
+
 int overlay_attr_locked(struct overlay *o, uint64_t fid, struct node_attr *ret)
 {
 	struct attrs a;
@@ -230,9 +244,11 @@ int overlay_attr_locked(struct overlay *o, uint64_t fid, struct node_attr *ret)
 		.fid = fid,
 		.mode = (st.st_mode & S_IFMT) |
 			(a.has_mode ? a.mode : st.st_mode & 07777),
-		.nlink = a.nlink,
+		.nlink = S_ISDIR(st.st_mode) ? (uint32_t)st.st_nlink : a.nlink,
+		.atime = st.st_atim,
 		.mtime = st.st_mtim,
-		.ctime = st.st_ctim,
+		/* chmod, link and unlink change the record, not the file */
+		.ctime = later(&st.st_ctim, &a.changed),
 	};
 	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))
 		ret->size_bytes = (uint64_t)st.st_size;
@@ -557,6 +573,7 @@ void overlay_close(struct overlay *o, struct cowfile *f)
 	if (!f)
 		return;
 	READ_SCOPE(&o->freeze);
+	cowfile_settle_mtime(f);
 	{
 		LOCK_SCOPE(&o->files);
 		last = --f->opens == 0;

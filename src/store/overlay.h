@@ -35,16 +35,25 @@ struct node_attr {
 	uint32_t nlink;
 	uint64_t size_bytes;
 	uint64_t blocks; /* 512-byte blocks that only this branch holds */
-	struct timespec mtime, ctime;
+	struct timespec atime, mtime, ctime;
 };
 
-enum { SET_MODE = 1, SET_SIZE = 2, SET_MTIME = 4, SET_MTIME_NOW = 8 };
+enum {
+	SET_MODE = 1,
+	SET_SIZE = 2,
+	SET_MTIME = 4,
+	SET_MTIME_NOW = 8,
+	SET_ATIME = 16,
+	SET_ATIME_NOW = 32,
+};
+#define SET_TIMES (SET_MTIME | SET_MTIME_NOW | SET_ATIME | SET_ATIME_NOW)
 
 int overlay_lookup(struct overlay *o, uint64_t dir, const char *name,
 		   struct node_attr *ret_attr) MUST_CHECK;
 int overlay_getattr(struct overlay *o, uint64_t fid,
 		    struct node_attr *ret_attr) MUST_CHECK;
-/* what: SET_ bits; in->mode, size_bytes and mtime are used as it says. */
+/* what: SET_ bits; in->mode, size_bytes, mtime and atime are used as it says.  Reading
+ * a file leaves its atime alone. */
 int overlay_setattr(struct overlay *o, uint64_t fid, int what,
 		    const struct node_attr *in, struct node_attr *ret_attr) MUST_CHECK;
 

@@ -90,7 +90,7 @@ static int make_object(struct overlay *o, uint64_t fid, mode_t mode, uint64_t di
 
 	if (S_ISDIR(mode)) {
 		rc = layer_make_dirnames(o->top, fid, mode, NULL);
-		return rc < 0 ? rc : keep_mode(o, fid, mode, (mode & 07777) | 0700);
+		return rc < 0 ? rc : keep_mode(o, fid, mode, (mode & 01777) | 0700);
 	}
 	if (!S_ISREG(mode))
 		return layer_make_special(o->top, fid, mode);
@@ -109,6 +109,14 @@ static void unmake_object(struct overlay *o, uint64_t fid, bool is_dir)
 	layer_remove_file(o->top, fid);
 }
 
+/* A directory below one with the set-group-id bit has it, too. */
+static mode_t inherited_bits(struct overlay *o, uint64_t dir)
+{
+	struct node_attr a;
+
+	return overlay_attr_locked(o, dir, &a) == 0 ? a.mode & S_ISGID : 0;
+}
+
 int overlay_mknod(struct overlay *o, uint64_t dir, const char *name, mode_t mode,
 		  struct node_attr *ret_attr)
 {
@@ -123,6 +131,8 @@ int overlay_mknod(struct overlay *o, uint64_t dir, const char *name, mode_t mode
 	rc = check_new_name(o, dir, name);
 	if (rc < 0)
 		return rc;
+	if (kind == ENTRY_DIR)
+		mode |= inherited_bits(o, dir);
 	fid = new_fid(o);
 	rc = make_object(o, fid, mode, dir);
 	FAULT_POINT("overlay.object-made");
@@ -157,14 +167,13 @@ int overlay_symlink(struct overlay *o, uint64_t dir, const char *name,
 	return rc;
 }
 
-int overlay_readlink(struct overlay *o, uint64_t fid, char **ret_target)
+static int readlink_locked(struct overlay *o, uint64_t fid, char **ret_target)
 {
 	CLEAN(clean_free) char *buf = malloc(PATH_MAX + 1);
 	ssize_t n = -1;
 
 	if (!buf)
 		return -ENOMEM;
-	READ_SCOPE(&o->freeze);
 	for (struct layer *l = o->top; l; l = l->parent) {
 		struct bfile *f = layer_file(l, fid);
 		char path[BFILE_PATH_MAX];
@@ -181,6 +190,12 @@ int overlay_readlink(struct overlay *o, uint64_t fid, char **ret_target)
 	buf[n] = '\0';
 	*ret_target = steal(buf);
 	return 0;
+}
+
+int overlay_readlink(struct overlay *o, uint64_t fid, char **ret_target)
+{
+	READ_SCOPE(&o->freeze);
+	return readlink_locked(o, fid, ret_target);
 }
 
 int overlay_link(struct overlay *o, uint64_t fid, uint64_t dir, const char *name,
@@ -294,10 +309,22 @@ static int check_replace(struct overlay *o, const struct entry *from, uint64_t n
 	return 0;
 }
 
+/* Marks a change of the object itself; of a regular file the kernel knows by itself. */
+static void touch_ctime(struct overlay *o, uint64_t fid)
+{
+	struct attrs a;
+
+	/* the record's time is what counts, see overlay_attr_locked; a failure costs
+	 * only that */
+	if (overlay_attrs_locked(o, fid, &a) == 0)
+		(void)layer_set_attrs(o->top, fid, &a);
+}
+
 int overlay_rename(struct overlay *o, uint64_t dir, const char *name, uint64_t newdir,
 		   const char *newname, unsigned flags)
 {
 	const struct entry *e, *own;
+	enum entry_kind kind;
 	uint64_t old, fid;
 	bool old_dir, below;
 	int rc;
@@ -312,6 +339,7 @@ int overlay_rename(struct overlay *o, uint64_t dir, const char *name, uint64_t n
 	if (rc < 0)
 		return rc;
 	fid = e->fid;
+	kind = e->kind;
 	if (old == fid)
 		return 0; /* two names of one file: POSIX wants both left alone */
 	below = shows_below(o, dir, name);
@@ -322,6 +350,8 @@ int overlay_rename(struct overlay *o, uint64_t dir, const char *name, uint64_t n
 	FAULT_POINT("overlay.rename-own-entry");
 	if (rc == 0)
 		rc = layer_move_entry(o->top, dir, name, newdir, newname, below);
+	if (rc == 0 && kind != ENTRY_FILE)
+		touch_ctime(o, fid);
 	if (rc < 0 || old == 0)
 		return rc;
 	FAULT_POINT("overlay.renamed");
@@ -334,12 +364,15 @@ int overlay_rename(struct overlay *o, uint64_t dir, const char *name, uint64_t n
 
 static int set_mode(struct overlay *o, uint64_t fid, mode_t mode)
 {
+	struct node_attr is;
 	struct attrs a;
 	int rc;
 
 	READ_SCOPE(&o->freeze);
 	WRITE_SCOPE(&o->names);
-	rc = overlay_attrs_locked(o, fid, &a);
+	rc = overlay_attr_locked(o, fid, &is); /* a record of nothing would stay */
+	if (rc == 0)
+		rc = overlay_attrs_locked(o, fid, &a);
 	if (rc < 0)
 		return rc;
 	a.has_mode = true;
@@ -347,11 +380,22 @@ static int set_mode(struct overlay *o, uint64_t fid, mode_t mode)
 	return layer_set_attrs(o->top, fid, &a);
 }
 
-/* Times of what is not a regular file: on the top's own inode. */
-static int set_other_mtime(struct overlay *o, uint64_t fid,
-			   const struct timespec *mtime)
+/* Makes a symlink, fifo or socket of a lower layer again in the top. */
+static int copy_up_other(struct overlay *o, uint64_t fid, mode_t mode)
 {
-	const struct timespec times[2] = {{0, UTIME_OMIT}, *mtime};
+	CLEAN(clean_free) char *target = NULL;
+	int rc;
+
+	if (!S_ISLNK(mode))
+		return layer_make_special(o->top, fid, mode);
+	rc = readlink_locked(o, fid, &target);
+	return rc < 0 ? rc : layer_make_symlink(o->top, fid, target);
+}
+
+/* Times of what is not a regular file: on the top's own inode. */
+static int set_other_times(struct overlay *o, uint64_t fid, const struct timespec in[2])
+{
+	struct timespec times[2];
 	struct node_attr a;
 	char path[BFILE_PATH_MAX];
 	int rc;
@@ -361,41 +405,62 @@ static int set_other_mtime(struct overlay *o, uint64_t fid,
 	rc = overlay_attr_locked(o, fid, &a);
 	if (rc < 0)
 		return rc;
-	if (S_ISDIR(a.mode)) {
+	/* both: the top's inode may be made for it, and is not from before */
+	times[0] = in[0].tv_nsec == UTIME_OMIT ? a.atime : in[0];
+	times[1] = in[1].tv_nsec == UTIME_OMIT ? a.mtime : in[1];
+	if (S_ISDIR(a.mode))
 		rc = layer_make_dirnames(o->top, fid, a.mode, NULL);
-		if (rc < 0)
-			return rc;
-	}
+	else if (!layer_has_file(o->top, fid))
+		rc = copy_up_other(o, fid, a.mode);
+	if (rc < 0)
+		return rc;
 	layer_part_path(o->top, S_ISDIR(a.mode) ? PART_NAMES : PART_FULL, fid, path);
 	if (utimensat(o->top->store->fd, path, times, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
-	return errno == ENOENT
-		       ? 0
-		       : -errno; /* a sealed symlink or socket keeps its times */
+	return -errno;
+}
+
+/* utimensat's times: what is not to be set is UTIME_OMIT. */
+static void times_to_set(int what, const struct node_attr *in,
+			 struct timespec ret_times[static 2])
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	ret_times[0] = ret_times[1] = (struct timespec){0, UTIME_OMIT};
+	if (what & (SET_ATIME | SET_ATIME_NOW))
+		ret_times[0] = what & SET_ATIME_NOW ? now : in->atime;
+	if (what & (SET_MTIME | SET_MTIME_NOW))
+		ret_times[1] = what & SET_MTIME_NOW ? now : in->mtime;
+}
+
+static int set_size_and_times(struct overlay *o, uint64_t fid, int what,
+			      const struct node_attr *in)
+{
+	struct timespec times[2];
+	struct cowfile *f = NULL;
+	int rc = overlay_open(o, fid, &f);
+
+	times_to_set(what, in, times);
+	if (rc == 0 && what & SET_SIZE)
+		rc = cowfile_truncate(f, in->size_bytes);
+	if (rc == 0 && what & SET_TIMES)
+		rc = cowfile_set_times(f, times);
+	else if ((rc == -EISDIR || rc == -EINVAL) && !f && !(what & SET_SIZE))
+		rc = set_other_times(o, fid, times);
+	overlay_close(o, f);
+	return rc;
 }
 
 int overlay_setattr(struct overlay *o, uint64_t fid, int what,
 		    const struct node_attr *in, struct node_attr *ret_attr)
 {
-	struct cowfile *f = NULL;
 	int rc = 0;
 
 	if (what & SET_MODE)
 		rc = set_mode(o, fid, in->mode);
-	if (rc == 0 && what & (SET_SIZE | SET_MTIME | SET_MTIME_NOW)) {
-		struct timespec mtime = in->mtime;
-
-		if (what & SET_MTIME_NOW)
-			(void)clock_gettime(CLOCK_REALTIME, &mtime);
-		rc = overlay_open(o, fid, &f);
-		if (rc == 0 && what & SET_SIZE)
-			rc = cowfile_truncate(f, in->size_bytes);
-		if (rc == 0 && what & (SET_MTIME | SET_MTIME_NOW))
-			rc = cowfile_set_mtime(f, &mtime);
-		else if ((rc == -EISDIR || rc == -EINVAL) && !f && !(what & SET_SIZE))
-			rc = set_other_mtime(o, fid, &mtime);
-		overlay_close(o, f);
-	}
+	if (rc == 0 && what & (SET_SIZE | SET_TIMES))
+		rc = set_size_and_times(o, fid, what, in);
 	return rc < 0 ? rc : overlay_getattr(o, fid, ret_attr);
 }
 

@@ -38,6 +38,9 @@ struct cowfile {
 	atomic_uint_fast64_t wal_end; /* where the last write of a WAL file ended */
 	uint64_t filled_end;          /* lock: lock; no hole up to here */
 	uint64_t synced_end;          /* lock: lock; wal_end at the last sync */
+	struct timespec
+		mtime;    /* lock: lock; at the first open, or as it was set since */
+	atomic_bool late; /* something was written that does not change it */
 };
 
 struct overlay {
@@ -70,8 +73,11 @@ int cowfile_copy_blocks_locked(struct cowfile *f, uint64_t blkno,
 /* Before the file grows over a line that was lowered: size and map to disk.  The one
  * place that holds the file's lock over an fsync, of that file. */
 int cowfile_settle_cut_locked(struct cowfile *f) MUST_CHECK;
-/* Sets times of the file's own part. */
-int cowfile_set_mtime(struct cowfile *f, const struct timespec *mtime) MUST_CHECK;
+/* Sets times of the file's own part, as utimensat(2): atime, mtime. */
+int cowfile_set_times(struct cowfile *f, const struct timespec times[2]) MUST_CHECK;
+/* At a close: takes back what late writes did to the mtime.  With the freeze lock
+ * (read). */
+void cowfile_settle_mtime(struct cowfile *f);
 /* Reads below part `i` of the stack; zeros where nothing is. */
 int cowfile_read_parts(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
 		       uint64_t off_bytes) MUST_CHECK;

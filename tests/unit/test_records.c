@@ -72,10 +72,10 @@ static void test_texts_of_others(void **state)
 static void test_attrs(void **state)
 {
 	static const struct attrs rows[] = {
-		{false, 0, 2},
-		{true, 0400, 1},
-		{true, 07777, UINT32_MAX},
-		{true, 0, 3},
+		{.nlink = 2},
+		{.has_mode = true, .mode = 0400, .nlink = 1},
+		{.has_mode = true, .mode = 07777, .nlink = UINT32_MAX},
+		{.has_mode = true, .mode = 0, .nlink = 3},
 	};
 	char text[NAME_TARGET_MAX];
 	struct attrs a;
