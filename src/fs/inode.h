@@ -3,7 +3,8 @@
  * inode.h - node ids: what a number from the kernel stands for, and back.
  *
  * Node ids carry all there is to know, so there is no inode table, a FORGET means
- * nothing and a new daemon understands the numbers of the old one.  A struct
+ * nothing (but for objects that lost their name, see dead.c) and a new daemon
+ * understands the numbers of the old one.  A struct
  * node is what a request works on: it holds a reference on its branch until
  * node_put.  No locks here.
  */
