@@ -4,7 +4,8 @@
 # was promised before must be there after the next mount, and no more than that.
 #
 # Fault points need a build with --enable-fault-points; system calls need strace.
-# TORTURE_CYCLES: how many system calls (default 24), spread over the kinds.
+# TORTURE_CYCLES: how many system calls (default 16), spread over the kinds; with it a
+# later pass of each point is tried, too.
 # shellcheck disable=SC2016,SC2119,SC2317 # for eval; optional arguments; through others
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
@@ -59,6 +60,7 @@ after_workload() { # WHAT
 		count killed_there
 	else
 		count not_reached
+		say "# not reached: $1"
 	fi
 	kill_all
 	load_end
@@ -89,22 +91,25 @@ new_store
 crash_conf
 test_mounts+=("$MNT")
 
-# named points, if this build has them: the first and a later pass of each
+# named points, if this build has them
 points=$(grep -rhoE 'FAULT_POINT\("[a-z.-]+"\)' "$top_srcdir/src" | sed 's/.*("//; s/")//' |
 	sort -u)
 if grep -q 'define ENABLE_FAULT_POINTS' "$top_builddir/config.h"; then
 	for point in $points; do
 		at_point "$point" 1
-		at_point "$point" $((2 + RANDOM % 20))
 	done
-	is 'all named points but rare ones were reached' \
-		"$((${figures[not_reached]:-0} <= $(wc -w <<<"$points")))" 1
+	# an error path, a file system without order, a cut in front of a growing file
+	is 'most named points were reached' \
+		"$((${figures[not_reached]:-0} * 3 <= $(wc -w <<<"$points")))" 1
+	for point in $points; do
+		[ -z "${TORTURE_CYCLES:-}" ] || at_point "$point" $((2 + RANDOM % 8))
+	done
 else
 	say '# no fault points in this build'
 fi
 
 # system calls: the first ones each, then further and further on
-n=$(cycles 24)
+n=$(cycles 16)
 for ((i = 0; i < n; i++)); do
 	kind=$((i % ${#CALLS[@]}))
 	round=$((i / ${#CALLS[@]}))
