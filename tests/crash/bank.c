@@ -9,9 +9,10 @@
  *   bank check CONNINFO DIR [MARK]                     MARK: a file with what mark said
  *
  * run goes on after errors and lost connections until its time is over or SIGTERM, and
- * prints transfers, failures, the longest that one transfer took and the longest time
- * without any, in ms.  check wants: no money made or lost, every balance as the
- * transfers in the database say, and every acknowledged one among them.
+ * prints transfers, failures, the longest that one transfer took, the longest time
+ * without any, in ms, and how many transfers took over 100 ms.  check wants: no money
+ * made or lost, every balance as the transfers in the database say, and every
+ * acknowledged one among them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,7 @@
 
 #define CLIENTS_MAX 64
 #define START_BALANCE 1000
+#define PAUSE_US 100000
 
 struct client {
 	pthread_t thread;
@@ -37,7 +39,7 @@ struct client {
 	int ack_fd;
 	uint64_t seq; /* of the next transfer */
 	unsigned seed;
-	uint64_t done, failed;
+	uint64_t done, failed, pauses;
 	int64_t longest_us;
 };
 
@@ -148,6 +150,7 @@ static void acknowledged(struct client *c, int64_t began_us)
 	c->done++;
 	if (now - began_us > c->longest_us)
 		c->longest_us = now - began_us;
+	c->pauses += now - began_us > PAUSE_US;
 	if (now - before > atomic_load(&longest_gap_us))
 		atomic_store(&longest_gap_us, now - before);
 }
@@ -230,7 +233,7 @@ static int open_acks(const char *dir, unsigned no, int flags)
 static int run(unsigned clients, unsigned seconds, const char *dir)
 {
 	static struct client c[CLIENTS_MAX];
-	uint64_t done = 0, failed = 0;
+	uint64_t done = 0, failed = 0, pauses = 0;
 	int64_t longest = 0;
 
 	end_us = now_us() + (int64_t)seconds * 1000000;
@@ -247,13 +250,16 @@ static int run(unsigned clients, unsigned seconds, const char *dir)
 		(void)pthread_join(c[i].thread, NULL);
 		done += c[i].done;
 		failed += c[i].failed;
+		pauses += c[i].pauses;
 		if (c[i].longest_us > longest)
 			longest = c[i].longest_us;
 	}
-	printf("%llu transfers, %llu failed, longest %lld ms, longest gap %lld ms\n",
+	printf("%llu transfers, %llu failed, longest %lld ms, longest gap %lld ms, "
+	       "%llu over 100 ms\n",
 	       (unsigned long long)done, (unsigned long long)failed,
 	       (long long)longest / 1000,
-	       (long long)atomic_load(&longest_gap_us) / 1000);
+	       (long long)atomic_load(&longest_gap_us) / 1000,
+	       (unsigned long long)pauses);
 	return 0;
 }
 

@@ -3,7 +3,8 @@
 # grandchild.  In each: every transfer that was acknowledged before mkdir was called,
 # no money made or lost, pg_amcheck clean.
 #
-# TORTURE_SECONDS: how long each load runs (default 6).
+# TORTURE_SECONDS: how long each load runs (default 6).  With it each load runs once
+# more without branches, and the pauses of both are printed side by side.
 # shellcheck disable=SC2016,SC2119,SC2317 # for eval; optional arguments; through others
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
@@ -38,17 +39,38 @@ look_into() {
 	count amchecks
 }
 
-# made_under_load NAME SETTINGS [DDL]: a branch every 200 ms until the load is over.
-made_under_load() {
-	local what=$1 i=0 parent name end checked=0
+# load_begin SETTINGS [DDL]: sets end, when it will be over.
+load_begin() {
+	local parent
 
-	say "# $what"
 	for parent in "${parents[@]}"; do
-		bank_start "$parent" "$parent" 3 "$SECONDS_EACH" "$2"
+		bank_start "$parent" "$parent" 3 "$SECONDS_EACH" "$1"
 	done
 	end=$((SECONDS + SECONDS_EACH - 1))
-	[ -z "${3:-}" ] || "$3" "$end" &
+	[ -z "${2:-}" ] || "$2" "$end" &
 	ddl=$!
+}
+
+# load_over NAME: and what it saw of pauses.
+load_over() {
+	local parent
+
+	wait "$ddl"
+	load_wait
+	for parent in "${parents[@]}"; do
+		say "# $1, $parent: $(cat "$NOTES/bank.$parent.out")"
+	done
+}
+
+# made_under_load NAME SETTINGS [DDL]: a branch every 200 ms until the load is over.
+made_under_load() {
+	local what=$1 i=0 parent name end ddl checked=0
+
+	if [ -n "${TORTURE_SECONDS:-}" ]; then
+		load_begin "${@:2}"
+		load_over "$what without branches"
+	fi
+	load_begin "${@:2}"
 	while [ "$SECONDS" -lt "$end" ]; do
 		parent=${parents[i % 3]}
 		name=f$i
@@ -58,8 +80,7 @@ made_under_load() {
 		i=$((i + 1))
 		sleep 0.2 # the pace that is asked for
 	done
-	wait "$ddl"
-	load_wait
+	load_over "$what"
 	for parent in "${parents[@]}"; do
 		count transfers "$(sed 's/ .*//' "$NOTES/bank.$parent.out")"
 	done
@@ -84,6 +105,7 @@ made_under_load 'asynchronous commits' 'set synchronous_commit = off'
 ddl_main() {
 	local n=0
 
+	export PGOPTIONS='-c client_min_messages=warning'
 	while [ "$SECONDS" -lt "$1" ]; do
 		n=$((n + 1))
 		for parent in main child; do
