@@ -143,7 +143,8 @@ is_mounted() {
 	mountpoint -q "$1" 2>/dev/null
 }
 
-# cleaner COMMAND...: is run at the end, the last one first.
+# cleaner COMMAND...: is run at the end, the last one first; one that fails is run once
+# more when mounts and servers are gone.
 cleaner() {
 	test_cleaners+=("$(printf '%q ' "$@")")
 }
@@ -205,13 +206,13 @@ servers_here() {
 }
 
 test_end() {
-	local rc=$? mnt i pid report
+	local rc=$? mnt i pid report again=()
 
 	trap - EXIT INT TERM
 	set +e
 	cd /
 	for ((i = ${#test_cleaners[@]} - 1; i >= 0; i--)); do
-		eval "${test_cleaners[i]}"
+		eval "${test_cleaners[i]}" || again+=("${test_cleaners[i]}")
 	done
 	for ((i = ${#test_mounts[@]} - 1; i >= 0; i--)); do
 		mnt=${test_mounts[i]}
@@ -231,6 +232,9 @@ test_end() {
 		kill -KILL "$pid" 2>/dev/null
 	done
 	kill_watched
+	for i in "${again[@]}"; do
+		eval "$i"
+	done
 	for report in "$TMP"/sanitizer/*; do
 		[ -s "$report" ] || continue
 		say "FAILED: a sanitizer reported"

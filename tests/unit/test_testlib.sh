@@ -45,6 +45,10 @@ settles "a watched process is gone" eval "! kill -0 $pid 2>/dev/null"
 nok "the directory is gone" test -e "$dir"
 ok "cleaners ran, words intact" test -e "$TMP/cleaned by"
 
+run_lib 'tries=0; again() { tries=$((tries + 1)); [ "$tries" = 2 ] || return 1
+	touch "'"$TMP"'/cleaned again"; }; cleaner again; exit 3'
+ok "a cleaner that fails is run once more" test -e "$TMP/cleaned again"
+
 PGBRANCHFS_SANITIZER=x run_lib 'echo "heap overflow" >"$TMP/sanitizer/ASAN.1"; exit 0'
 is "a sanitizer's report fails the test" "$rc" 1
 like "a sanitizer's report is shown" "$out" "heap overflow"
