@@ -185,7 +185,7 @@ damage_text() {
 	first-bit) text=e${text:1} ;;
 	last-bit) text=${text%?}$([[ $text == *0 ]] && echo 1 || echo 0) ;;
 	some-bit) text=${text:0:at}$([[ ${text:at:1} == 7 ]] && echo 6 || echo 7)${text:at+1} ;;
-	longer) text+=0 ;;
+	longer) text+="0" ;;
 	zeroed) text=${text//?/0} ;;
 	garbage) text=$(head -c 30 /dev/urandom | md5sum | cut -c -${#text}) ;;
 	esac

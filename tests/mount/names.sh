@@ -148,8 +148,8 @@ def names():
     every += [b"a" + bytes([b]) + b"z" for b in range(1, 256) if b != ord("/")]
     every += [b"...", b".hidden", b"-rf", b"--", b" ", b" a ", b"\n", b"\n\n", b"a\nb",
               b"x" * 255, b"\xff" * 255, "ä".encode() * 127 + b"x", "名".encode() * 85,
-              b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"caf\xc3\xa9",
-              b"cafe\xcc\x81", b".tmp-1", b"t.0", b"layer.ini", b"f1a3.00000000",
+              b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc3\xa9",
+              b"e\xcc\x81", b".tmp-1", b"t.0", b"layer.ini", b"f1a3.00000000",
               b"postmaster.pid.x", b"%s%n", b"$(id)", b"`id`", b"\\", b"\\n", b"'", b'"']
     return sorted(set(every))
 
