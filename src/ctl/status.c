@@ -111,14 +111,11 @@ static int render_status(struct control *c, struct branch *b, bool json,
 			 struct str *out)
 {
 	struct status_view v = {.bytes = 0};
-	struct overlay *o;
 	int rc;
 
 	branch_info(b, &v.info);
 	fleet_status(control_fleet(c), b, &v.pm);
-	rc = branch_overlay(b, &o);
-	if (rc == 0)
-		rc = overlay_own_bytes(o, &v.bytes);
+	rc = branch_own_bytes(b, &v.bytes);
 	if (rc < 0)
 		return rc;
 	render_fields(&v, json, out);

@@ -280,6 +280,12 @@ void bfile_adopt_fd(struct bfile *f, int fd)
 	cache_add(f->layer->store->fds, f);
 }
 
+void bfile_wrote(struct bfile *f)
+{
+	dsync_mark(&f->data);
+	layer_changed(f->layer);
+}
+
 void bfile_new_map(struct bfile *f, uint64_t below_bytes)
 {
 	blockmap_init(&f->map, below_bytes);

@@ -62,6 +62,9 @@ void bfile_let_go(struct bfile *f);
 /* Gives the cache a descriptor of a file that was just made. */
 void bfile_adopt_fd(struct bfile *f, int fd);
 
+/* Its bytes or the space for them changed: an fsync has something to do. */
+void bfile_wrote(struct bfile *f);
+
 /* Loads the map at first use; -EIO (logged with the file's name) if damaged. */
 int bfile_map(struct bfile *f, const struct blockmap **ret_map) MUST_CHECK;
 /* Gives a new delta its map. */

@@ -174,6 +174,28 @@ int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 	return save_meta(b, &m, e);
 }
 
+int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
+{
+	uint64_t blocks = 0, one;
+	struct layer *top;
+	int rc = 0;
+
+	{
+		LOCK_SCOPE(&b->lock);
+		top = layer_get(b->top);
+	}
+	for (struct layer *l = top; rc == 0 && l && atomic_load(&l->users) <= 1;
+	     l = l->parent) {
+		rc = layer_blocks(l, &one);
+		if (rc == 0)
+			blocks += one;
+	}
+	layer_put(top);
+	if (rc == 0)
+		*ret_bytes = blocks * 512;
+	return rc;
+}
+
 int branch_overlay(struct branch *b, struct overlay **ret_overlay)
 {
 	int rc;

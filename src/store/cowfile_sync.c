@@ -125,7 +125,7 @@ static void fill_ahead(struct cowfile *f)
 	if (data >= (off_t)pos && (uint64_t)data < pos + n)
 		n = (uint64_t)data - pos;
 	if (n > 0 && fd_pwrite_full(fd, zeros, n, pos) == 0)
-		dsync_mark(&f->parts[0]->data);
+		bfile_wrote(f->parts[0]);
 	f->filled_end = pos + (n > 0 ? n : AHEAD_FIRST * BLOCK_SIZE);
 	bfile_unpin(f->parts[0]);
 }

@@ -124,7 +124,7 @@ int cowfile_copy_blocks_locked(struct cowfile *f, uint64_t blkno, uint64_t count
 	rc = FAULT_FAILS("cowfile.copy-up", NULL) ? -errno
 						  : fd_pwrite_full(fd, buf, len, off);
 	bfile_unpin(top);
-	dsync_mark(&top->data);
+	bfile_wrote(top);
 	if (rc < 0)
 		return rc;
 	rc = blockmap_add(&top->map, blkno, count);
@@ -172,7 +172,7 @@ static int own_blocks(struct cowfile *f, uint64_t off, uint64_t len)
 
 static void wrote(struct cowfile *f, uint64_t end)
 {
-	dsync_mark(&f->parts[0]->data);
+	bfile_wrote(f->parts[0]);
 	if (end > atomic_load(&f->size_bytes))
 		atomic_store(&f->size_bytes, end);
 }
@@ -279,7 +279,7 @@ static int set_size(struct cowfile *f, uint64_t size)
 		     : 0;
 	bfile_unpin(top);
 	if (rc == 0) {
-		dsync_mark(&top->data);
+		bfile_wrote(top);
 		atomic_store(&f->size_bytes, size);
 	}
 	return rc;

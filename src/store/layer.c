@@ -36,6 +36,8 @@ static struct layer *layer_alloc(struct store *s)
 	(void)pthread_rwlock_init(&l->lock, &attr);
 	(void)pthread_rwlockattr_destroy(&attr);
 	(void)pthread_mutex_init(&l->flush_lock, NULL);
+	(void)pthread_mutex_init(&l->usage.lock, NULL);
+	atomic_init(&l->usage.changed, true);
 	dsync_init(&l->root);
 	dsync_init(&l->removals);
 	for (int i = 0; i < PART_COUNT; i++)
@@ -108,6 +110,7 @@ struct layer *layer_put(struct layer *l)
 	dsync_fini(&l->root);
 	dsync_fini(&l->removals);
 	(void)pthread_mutex_destroy(&l->flush_lock);
+	(void)pthread_mutex_destroy(&l->usage.lock);
 	(void)pthread_rwlock_destroy(&l->lock);
 	free(l);
 	return NULL;
@@ -592,7 +595,7 @@ int layer_make_file(struct layer *l, uint64_t fid, enum bfile_kind kind, mode_t 
 		bfile_get(f);
 	}
 	dsync_mark(&l->parts[part]);
-	dsync_mark(&f->data);
+	bfile_wrote(f);
 	bfile_adopt_fd(f, steal_fd(&fd));
 	*ret_file = f;
 	return 0;
@@ -621,6 +624,7 @@ static int make_other(struct layer *l, uint64_t fid, const char *target, mode_t 
 		return rc;
 	}
 	dsync_mark(&l->parts[PART_FULL]);
+	layer_changed(l);
 	return 0;
 }
 
@@ -654,6 +658,7 @@ void layer_remove_file(struct layer *l, uint64_t fid)
 		else if (errno != ENOENT)
 			log_warn("%s: cannot remove: %m; leaving it", path);
 	}
+	layer_changed(l);
 	f = file_find(l, fid);
 	if (f) {
 		HASH_DEL(l->files, f);

@@ -47,6 +47,15 @@ struct attr_rec {
 	bool bad;
 };
 
+/* What the layer takes on disk, as it was found last: layer_usage.c. */
+struct layer_usage {
+	atomic_bool changed; /* since then, or never looked */
+	pthread_mutex_t lock;
+	uint64_t blocks;  /* lock: lock */
+	bool settled;     /* lock: lock; stays as it is until a change */
+	int64_t again_ms; /* lock: lock; otherwise to be taken again then */
+};
+
 struct layer {
 	struct store *store;
 	struct layer *parent; /* owned reference; NULL at the bottom */
@@ -72,6 +81,7 @@ struct layer {
 	pthread_mutex_t flush_lock; /* one flush at a time */
 	atomic_bool durable;        /* sealed and all of it on disk */
 	atomic_uint temp_seq;
+	struct layer_usage usage;
 };
 
 /*
@@ -140,6 +150,18 @@ int layer_sync_dirnames(struct layer *l, uint64_t dir) MUST_CHECK;
 int layer_prepare_seal(struct layer *l) MUST_CHECK;
 /* Makes all of a sealed layer and of those below it durable; blocks. */
 int layer_flush(struct layer *l) MUST_CHECK;
+
+/* Something was written to it that may take or free space. */
+static inline void layer_changed(struct layer *l)
+{
+	if (!atomic_load(&l->usage.changed))
+		atomic_store(&l->usage.changed, true);
+}
+/*
+ * The 512-byte blocks of its files.  Needs no index; reads directories when something
+ * changed since the last time, so not on the loop thread.
+ */
+int layer_blocks(struct layer *l, uint64_t *ret_blocks) MUST_CHECK;
 
 void layer_part_path(const struct layer *l, enum layer_part part, uint64_t fid,
 		     char buf[static BFILE_PATH_MAX]);

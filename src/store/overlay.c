@@ -266,30 +266,6 @@ int overlay_getattr(struct overlay *o, uint64_t fid, struct node_attr *ret_attr)
 	return overlay_attr_locked(o, fid, ret_attr);
 }
 
-int overlay_own_bytes(struct overlay *o, uint64_t *ret_bytes)
-{
-	uint64_t blocks = 0;
-
-	READ_SCOPE(&o->freeze);
-	for (struct layer *l = o->top; l && atomic_load(&l->users) <= 1;
-	     l = l->parent) {
-		struct bfile *f, *next;
-
-		READ_SCOPE(&l->lock);
-		HASH_ITER(hh, l->files, f, next)
-		{
-			char path[BFILE_PATH_MAX];
-			struct stat st;
-
-			bfile_path(f, path);
-			if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-				blocks += (uint64_t)st.st_blocks;
-		}
-	}
-	*ret_bytes = blocks * 512;
-	return 0;
-}
-
 /* --- names --- */
 
 int overlay_entry_locked(struct overlay *o, uint64_t dir, const char *name,

@@ -115,8 +115,6 @@ int overlay_write_file(struct overlay *o, const char *path, const void *buf, siz
 void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
 		   void *ctx);
 
-/* Bytes on disk that only this branch holds (512-byte blocks of its own layers). */
-int overlay_own_bytes(struct overlay *o, uint64_t *ret_bytes) MUST_CHECK;
 /* How many layers the branch stands on, its own top included. */
 unsigned overlay_depth(const struct overlay *o);
 

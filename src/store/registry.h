@@ -121,6 +121,11 @@ int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 /* Notes activity now; written to disk lazily. */
 void branch_touch(struct branch *b);
 
+/*
+ * Bytes on disk that only this branch holds: its own layers' files.  Does not load the
+ * data directory; may read directories of the store.
+ */
+int branch_own_bytes(struct branch *b, uint64_t *ret_bytes) MUST_CHECK;
 /* The branch's data directory; loaded at first use, valid while b is referenced. */
 int branch_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 /*

@@ -102,15 +102,9 @@ void branch_info(struct branch *b, struct branch_info *ret_info)
 	*ret_info = b->info;
 }
 
-int branch_overlay(struct branch *b, struct overlay **ret_overlay)
+int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
 {
-	*ret_overlay = (struct overlay *)(void *)b;
-	return 0;
-}
-
-int overlay_own_bytes(struct overlay *o, uint64_t *ret_bytes)
-{
-	*ret_bytes = ((struct branch *)(void *)o)->bytes;
+	*ret_bytes = b->bytes;
 	return 0;
 }
 
