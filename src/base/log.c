@@ -10,6 +10,7 @@
 #include "base/text.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -27,6 +28,7 @@ static const struct {
 static const char *log_ident = "pgbranchfs";
 static bool log_to_syslog;
 static enum log_level log_max = LOG_LVL_INFO;
+static atomic_uint_fast64_t log_counts[ARRAY_SIZE(log_levels)];
 
 void log_open(const char *ident, bool to_syslog, enum log_level max)
 {
@@ -37,6 +39,11 @@ void log_open(const char *ident, bool to_syslog, enum log_level max)
 	log_max = max;
 	if (to_syslog)
 		openlog(ident, LOG_PID, LOG_DAEMON);
+}
+
+uint64_t log_count(enum log_level lvl)
+{
+	return atomic_load(&log_counts[lvl]);
 }
 
 /* Control characters would let a name from outside forge a second line. */
@@ -64,6 +71,7 @@ void log_write(enum log_level lvl, const char *fmt, ...)
 	int saved = errno;
 	va_list ap;
 
+	(void)atomic_fetch_add(&log_counts[lvl], 1);
 	if (lvl > log_max)
 		return;
 	va_start(ap, fmt);

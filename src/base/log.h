@@ -12,12 +12,16 @@
 #include "base/cleanup.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
 
 /* To syslog (daemonised) or stderr (foreground).  Call before threads start. */
 void log_open(const char *ident, bool to_syslog, enum log_level max);
 void log_write(enum log_level lvl, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* How many messages of this level there were in this process. */
+uint64_t log_count(enum log_level lvl);
 
 #define log_error(...) log_write(LOG_LVL_ERROR, __VA_ARGS__)
 #define log_warn(...) log_write(LOG_LVL_WARN, __VA_ARGS__)

@@ -79,9 +79,10 @@ void str_printf(struct str *t, const char *fmt, ...)
 	t->len += (size_t)n;
 }
 
-/* Length of the well-formed UTF-8 sequence at s, or 0 (RFC 3629). */
-static size_t utf8_len(const unsigned char *s)
+/* RFC 3629 */
+size_t text_utf8_len(const char *text)
 {
+	const unsigned char *s = (const unsigned char *)text;
 	unsigned lo = 0x80, hi = 0xbf;
 	size_t n;
 
@@ -119,7 +120,7 @@ void str_json(struct str *t, const char *s)
 
 	str_add(t, "\"");
 	while (*p) {
-		size_t n = utf8_len(p);
+		size_t n = text_utf8_len((const char *)p);
 
 		if (n == 0) {
 			str_add(t, "\xef\xbf\xbd"); /* U+FFFD */

@@ -37,6 +37,10 @@ void str_uri(struct str *t, const char *s);
 char *str_steal(struct str *t);
 void str_fini(struct str *t);
 
+/* Bytes of the well-formed UTF-8 character at s, 0 if there is none (not at the end).
+ */
+size_t text_utf8_len(const char *s);
+
 /* printf into a new heap string; NULL when out of memory. */
 char *text_format(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

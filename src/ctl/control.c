@@ -57,6 +57,8 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 	if (c->mountpoint && c->superuser)
 		rc = errors_new(&c->errors);
 	if (rc == 0)
+		rc = metrics_new(r, f, c->mountpoint, &c->metrics);
+	if (rc == 0)
 		rc = loop_timer_new(l, upkeep_due, c, &c->upkeep_timer);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
@@ -80,6 +82,7 @@ struct control *control_free(struct control *c)
 		return NULL;
 	(void)loop_timer_free(c->upkeep_timer); /* returns NULL */
 	(void)errors_free(c->errors);           /* returns NULL */
+	(void)metrics_free(c->metrics);         /* returns NULL */
 	(void)pthread_mutex_destroy(&c->lock);  /* nobody holds it */
 	free(c->mountpoint);
 	free(c->superuser);
@@ -127,6 +130,11 @@ struct fleet *control_fleet(struct control *c)
 const char *control_mountpoint(const struct control *c)
 {
 	return c->mountpoint;
+}
+
+struct metrics *control_metrics(struct control *c)
+{
+	return c->metrics;
 }
 
 struct request *request_new(struct control *c, const struct caller *who,

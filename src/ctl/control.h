@@ -19,6 +19,7 @@
 #include "store/registry.h"
 
 struct control;
+struct metrics;
 
 struct caller {
 	uid_t uid;
@@ -68,5 +69,6 @@ char *control_default_parent(struct control *c);
 struct registry *control_registry(struct control *c);
 struct fleet *control_fleet(struct control *c);
 const char *control_mountpoint(const struct control *c);
+struct metrics *control_metrics(struct control *c);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "ctl/control.h"
 #include "ctl/errors.h"
+#include "ctl/metrics.h"
 #include "ctl/policy.h"
 
 /* CLEAN(branch_putp): gives a local reference back. */
@@ -30,6 +31,7 @@ struct control {
 	struct registry *registry;
 	struct fleet *fleet;
 	struct errors *errors;
+	struct metrics *metrics;
 	char *mountpoint;
 	char *superuser;
 	uid_t mount_owner;

@@ -6,6 +6,7 @@
  */
 #include "ctl/status.h"
 
+#include "ctl/metrics.h"
 #include "ctl/tree.h"
 
 #include <pwd.h>
@@ -245,6 +246,7 @@ static int render_readme(struct control *c, struct str *out)
 		   "Look around; nothing of this starts a server:\n"
 		   "  ls                           the branches\n"
 		   "  cat .tree                    which was made from which\n"
+		   "  cat .metrics                 figures for Prometheus\n"
 		   "  cat NAME/status              one \"key value\" a line; "
 		   "status.json for programs\n"
 		   "  cat NAME/state               stopped starting running stopping "
@@ -284,6 +286,8 @@ int status_render(struct control *c, enum status_file which, struct branch *b,
 		rc = render_tree(c, out);
 	else if (which == STATUS_ERROR)
 		rc = render_error(c, caller, out);
+	else if (which == STATUS_METRICS)
+		rc = metrics_render(control_metrics(c), out);
 	else
 		rc = b ? render_branch(c, which, b, out) : -EINVAL;
 	return rc == 0 && out->failed ? -ENOMEM : rc;

@@ -13,7 +13,8 @@ enum status_file {
 	STATUS_README, /* of the root */
 	STATUS_TREE,
 	STATUS_ERROR, /* of the calling uid */
-	STATUS_TEXT,  /* from here on, of a branch */
+	STATUS_METRICS,
+	STATUS_TEXT, /* from here on, of a branch */
 	STATUS_JSON,
 	STATUS_STATE,
 	STATUS_URL,

@@ -16,6 +16,7 @@ static const struct ctl_file root_files[] = {
 	{FID_ROOT_README, "README", 0444, STATUS_README},
 	{FID_ROOT_ERROR, ".error", 0444, STATUS_ERROR},
 	{FID_ROOT_TREE, ".tree", 0444, STATUS_TREE},
+	{FID_ROOT_METRICS, ".metrics", 0444, STATUS_METRICS},
 };
 
 static const struct ctl_file branch_files[] = {
@@ -245,7 +246,7 @@ static void state_written(void *ctx, int rc, struct branch *b)
 	(void)b;
 	node_bump_version();
 	if (rc < 0)
-		fs_reply_err(w->req, "write", NULL, rc);
+		wait_reply_err(w, "write", rc);
 	else
 		(void)fuse_reply_write(w->req, w->size);
 	wait_free(w);

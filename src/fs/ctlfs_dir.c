@@ -23,6 +23,7 @@
 static void reply_noent(fuse_req_t req)
 {
 	/* not as a negative entry: others make branches behind the kernel's back */
+	reqstat_error(ENOENT);
 	(void)fuse_reply_err(req, ENOENT);
 }
 
@@ -87,7 +88,7 @@ static void socket_found(void *ctx, int rc, uint64_t fid)
 	struct wait *w = ctx;
 
 	if (rc < 0)
-		fs_reply_err(w->req, "lookup of the socket", NULL, rc);
+		wait_reply_err(w, "lookup of the socket", rc);
 	else
 		reply_made(w->req, w->b, NODE_RUN, fid);
 	wait_free(w);
@@ -159,7 +160,7 @@ static void branch_made(void *ctx, int rc, struct branch *b)
 	if (rc >= 0)
 		rc = node_stat(w->fs, &n, w->who.uid, &st);
 	if (rc < 0) {
-		fs_reply_err(w->req, "mkdir", NULL, rc);
+		wait_reply_err(w, "mkdir", rc);
 	} else {
 		fs_fill_entry(&n, &st, &e);
 		/* what appears for NAME@PARENT is NAME: the kernel must ask again */
@@ -207,7 +208,7 @@ static void change_done(void *ctx, int rc, struct branch *b)
 	struct wait *w = ctx;
 
 	(void)b;
-	fs_reply_err(w->req, "change of a branch", NULL, rc);
+	wait_reply_err(w, "change of a branch", rc);
 	wait_free(w);
 }
 

@@ -15,6 +15,7 @@
 #endif
 
 #include "ctl/control.h"
+#include "fs/reqstat.h"
 
 #include <fuse_lowlevel.h>
 #include <stdatomic.h>
@@ -62,6 +63,7 @@ struct wait {
 	struct caller who;
 	struct branch *b; /* referenced, or NULL */
 	char *name, *name2;
+	struct reqstat stat;
 	size_t size;   /* of what was written */
 	uid_t old_uid; /* whose data it was before a chown */
 	gid_t old_gid;
@@ -70,6 +72,8 @@ struct wait {
 /* NULL when out of memory (then the request was answered). */
 struct wait *wait_new(fuse_req_t req, struct branch *b, const char *name,
 		      const char *name2);
+/* fs_reply_err for it. */
+void wait_reply_err(struct wait *w, const char *op, int rc);
 /* After the answer. */
 void wait_free(struct wait *w);
 
@@ -109,6 +113,8 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 /* Frees what the calling worker kept for its reads. */
 void fs_file_end_thread(void);
+/* How many files are open. */
+unsigned fs_file_handles(void);
 /* Closes what is still open, when the last worker has ended. */
 void fs_file_close_all(void);
 

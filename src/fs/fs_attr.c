@@ -219,7 +219,7 @@ static void access_set(void *ctx, int rc, struct branch *b)
 		rc = node_make(w->b, NODE_BRANCH, FID_BRANCH, &n);
 	}
 	if (rc < 0)
-		fs_reply_err(w->req, "setattr", NULL, rc);
+		wait_reply_err(w, "setattr", rc);
 	else
 		fs_reply_attr(w->req, "setattr", &n);
 	wait_free(w);

@@ -27,6 +27,7 @@ struct handle {
 static struct {
 	pthread_mutex_t lock;
 	struct handle *first; /* lock: lock */
+	unsigned count;       /* lock: lock */
 } open_handles = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* A worker's buffer for reads: as large as the largest request so far. */
@@ -68,6 +69,7 @@ static void handle_free(struct handle *h)
 			open_handles.first = h->next;
 		if (h->next)
 			h->next->prev = h->prev;
+		open_handles.count--;
 	}
 	if (h->f)
 		overlay_close(h->n.o, h->f);
@@ -91,7 +93,14 @@ static struct handle *handle_new(struct node *n)
 	if (h->next)
 		h->next->prev = h;
 	open_handles.first = h;
+	open_handles.count++;
 	return h;
+}
+
+unsigned fs_file_handles(void)
+{
+	LOCK_SCOPE(&open_handles.lock);
+	return open_handles.count;
 }
 
 void fs_file_close_all(void)

@@ -45,6 +45,8 @@ void fs_reply_err(fuse_req_t req, const char *op, const struct node *n, int rc)
 			  (unsigned)n->no, op, (unsigned long long)n->fid);
 	else if (rc == -EIO)
 		log_error("%s failed with an I/O error, the client gets EIO", op);
+	if (rc < 0)
+		reqstat_error(-rc);
 	/* a failure to answer means that the mount is gone, nobody waits then */
 	(void)fuse_reply_err(req, rc < 0 ? -rc : 0);
 }
@@ -110,16 +112,24 @@ struct wait *wait_new(fuse_req_t req, struct branch *b, const char *name,
 	}
 	w->req = req;
 	w->fs = fs_of(req);
+	w->stat = reqstat_take();
 	w->who = fs_caller(req);
 	w->b = b ? branch_get(b) : NULL;
 	atomic_fetch_add(&w->fs->waits, 1);
 	return w;
 }
 
+void wait_reply_err(struct wait *w, const char *op, int rc)
+{
+	w->stat.error = rc < 0 ? -rc : 0;
+	fs_reply_err(w->req, op, NULL, rc);
+}
+
 void wait_free(struct wait *w)
 {
 	struct fs *fs = w->fs;
 
+	reqstat_finish(&w->stat);
 	branch_put(w->b);
 	free(w->name);
 	free(w->name2);

@@ -17,10 +17,12 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/text.h"
+#include "ctl/metrics.h"
 #include "fs/dead.h"
 #include "fs/fs.h"
 #include "fs/guard.h"
 #include "fs/mountpoint.h"
+#include "fs/reqstat.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -249,6 +251,17 @@ int fs_session_mount(const char *mountpoint, const char *source,
 	return 0;
 }
 
+/* The second word of a request; it lies in memory, as splicing is switched off. */
+static uint32_t opcode_of(const struct fuse_buf *buf)
+{
+	uint32_t opcode = 0;
+
+	if (!(buf->flags & FUSE_BUF_IS_FD) && buf->size >= 2 * sizeof(opcode))
+		memcpy(&opcode, (const char *)buf->mem + sizeof(opcode),
+		       sizeof(opcode));
+	return opcode;
+}
+
 /* Reads and handles one request; <= 0 when there is nothing more to come. */
 static int serve_one(struct fs_session *s, struct fuse_buf *buf)
 {
@@ -256,8 +269,11 @@ static int serve_one(struct fs_session *s, struct fuse_buf *buf)
 
 	if (rc == -EINTR || rc == -EAGAIN)
 		return fuse_session_exited(s->fs.se) ? 0 : 1;
-	if (rc > 0)
+	if (rc > 0) {
+		reqstat_begin(opcode_of(buf));
 		fuse_session_process_buf(s->fs.se, buf);
+		reqstat_end();
+	}
 	return rc;
 }
 
@@ -327,6 +343,20 @@ static int start_workers(struct fs_session *s)
 	return s->thread_count ? 0 : rc;
 }
 
+/* What only the mount knows, for .metrics. */
+static void render_metrics(void *ctx, struct metric_text *t)
+{
+	const struct fs_session *s = ctx;
+
+	metric_family(t, METRIC_GAUGE, "pgbranchfs_open_handles",
+		      "Files that are open in the mount.");
+	metric_sample(t, fs_file_handles(), NULL);
+	metric_family(t, METRIC_GAUGE, "pgbranchfs_requests_waiting",
+		      "Requests of the kernel that are answered later.");
+	metric_sample(t, atomic_load(&s->fs.waits), NULL);
+	reqstat_render(t);
+}
+
 int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void *ctx),
 		     void *ctx, struct err *e)
 {
@@ -335,6 +365,7 @@ int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void 
 	s->fs.control = c;
 	s->fs.reg = control_registry(c);
 	s->fs.fleet = control_fleet(c);
+	metrics_set_source(control_metrics(c), render_metrics, s);
 	s->gone = gone;
 	s->gone_ctx = ctx;
 	s->dev = mountpoint_dev(s->mountpoint);

@@ -191,6 +191,25 @@ void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
 			       s->reason); /* cut off if too long */
 }
 
+/* A server alone starts in some 50 ms; recovery, or a machine that is busy, takes the
+ * rest. */
+const struct metric_bounds fleet_wake_bounds = {
+	.n = 11,
+	.ns = {25000000, 50000000, 100000000, 250000000, 500000000, 1000000000,
+	       2500000000, 5000000000, 10000000000, 30000000000, 60000000000},
+};
+
+void fleet_stats(const struct fleet *f, struct fleet_stats *ret_stats)
+{
+	*ret_stats = (struct fleet_stats){
+		.wakes = metric_value(&f->wakes),
+		.failed_starts = metric_value(&f->failed_starts),
+		.crashes = metric_value(&f->crashes),
+		.idle_stops = metric_value(&f->idle_stops),
+	};
+	metric_sum(&f->wake_time, &ret_stats->wake_time);
+}
+
 /* ---- requests of other threads ---- */
 
 struct request {

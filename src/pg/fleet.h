@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/metrics.h"
 #include "store/registry.h"
 
 #include <stdbool.h>
@@ -31,6 +32,7 @@ struct fleet_config {
 };
 
 enum pm_state { PM_STOPPED, PM_STARTING, PM_RUNNING, PM_STOPPING, PM_FAILED };
+#define PM_STATES (PM_FAILED + 1)
 const char *pm_state_name(enum pm_state s);
 
 struct pm_status {
@@ -55,6 +57,18 @@ void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid,
 
 /* Any thread, never blocks. */
 void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st);
+
+/* What happened in this mount.  Any thread, never blocks. */
+struct fleet_stats {
+	uint64_t wakes;         /* starts that were begun */
+	uint64_t failed_starts; /* those that did not get ready */
+	uint64_t crashes;       /* servers that ended unasked */
+	uint64_t idle_stops;
+	struct metric_totals
+		wake_time; /* from the first who wants it until it is ready */
+};
+extern const struct metric_bounds fleet_wake_bounds;
+void fleet_stats(const struct fleet *f, struct fleet_stats *ret_stats);
 
 typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
 /*

@@ -84,6 +84,8 @@ struct fleet {
 	pthread_cond_t moved;                /* a slot's state changed */
 	struct fleet_conf *conf;             /* lock: lock */
 	struct slot *buckets[FLEET_BUCKETS]; /* lock: lock */
+	struct metric_counter wakes, failed_starts, crashes, idle_stops;
+	struct metric_histogram wake_time;
 
 	/* loop thread only */
 	struct cpuwake *cpuwake;

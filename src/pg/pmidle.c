@@ -68,6 +68,7 @@ static void stop_idle(struct postmaster *pm)
 
 	log_info("branch %s: nobody used it for %llus, stopping", pm_name(pm, name),
 		 (unsigned long long)pm->conf->idle_timeout_s);
+	metric_add(&pm->fleet->idle_stops, 1);
 	pm_server_stop(pm, STOP_FAST);
 }
 

@@ -182,8 +182,18 @@ static bool refuse_for_now(struct postmaster *pm)
 	return true;
 }
 
+/* From here on somebody waits for a server. */
+static void note_asked(struct postmaster *pm)
+{
+	if (!pm->asked_ns)
+		pm->asked_ns = metric_now_ns();
+}
+
 static void begin(struct postmaster *pm)
 {
+	note_asked(pm);
+	metric_add(&pm->fleet->wakes, 1);
+	pm->served = false;
 	pm_move(pm, PM_STARTING, NULL);
 	branch_touch(pm->branch);
 	pm_server_begin(pm);
@@ -205,6 +215,8 @@ static void on_client(void *ctx)
 		return;
 	}
 	/* while it stops they wait; what comes of them is decided at its end */
+	if (pm->state == PM_STOPPING)
+		note_asked(pm);
 	if (!at_rest(pm) || !activation_held(pm->act))
 		return;
 	branch_info(pm->branch, &info);
@@ -245,6 +257,10 @@ static const struct activation_events activation_events = {
 void pm_started(struct postmaster *pm)
 {
 	pm_idle_begin(pm);
+	metric_observe(&pm->fleet->wake_time, &fleet_wake_bounds,
+		       metric_now_ns() - pm->asked_ns);
+	pm->asked_ns = 0;
+	pm->served = true;
 	pm_move(pm, PM_RUNNING, NULL);
 	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), NULL);
 	/* a callback may have stopped it again */
@@ -285,6 +301,7 @@ static void count_success(struct slot *s)
 
 static void after_failure(struct postmaster *pm, struct err *e)
 {
+	metric_add(pm->served ? &pm->fleet->crashes : &pm->fleet->failed_starts, 1);
 	count_failure(pm);
 	pm->wanted = false;
 	pm_move(pm, PM_FAILED, err_text(e));
@@ -319,6 +336,8 @@ void pm_ended(struct postmaster *pm, struct err *e)
 		after_failure(pm, e);
 	else
 		after_stop(pm);
+	if (at_rest(pm))
+		pm->asked_ns = 0;
 	fleet_check_down(pm->fleet);
 }
 
@@ -327,6 +346,7 @@ static void give_up_start(struct postmaster *pm)
 {
 	pm->run++;
 	pm->begin_pending = false;
+	pm->asked_ns = 0;
 	pm_server_release(pm);
 	pm_move(pm, PM_STOPPED, NULL);
 }
@@ -357,6 +377,7 @@ static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
 		return;
 	}
 	pm_add_waiter(pm, PM_WANT_RUNNING, done, ctx);
+	note_asked(pm);
 	if (pm->state == PM_STOPPING)
 		pm->wanted = true;
 	else if (at_rest(pm))

@@ -60,10 +60,13 @@ struct postmaster {
 	uint32_t shm_key;
 	int shm_id;
 	bool ready;                  /* it said so */
+	bool served;                 /* it was running */
 	bool subscriptions, promote; /* what to prepare */
 	enum stop_step step;
 	struct err failure; /* why it is being stopped, if that is a failure */
 
+	uint64_t
+		asked_ns; /* when the first one came who waits for it; 0: nobody does */
 	int64_t active_ms; /* start of the idle window */
 	bool draining;     /* idle: new clients are led to the listener */
 };

@@ -42,6 +42,13 @@ int fdcache_new(unsigned max_fds, struct fdcache **ret_cache)
 	return 0;
 }
 
+void fdcache_count(struct fdcache *c, unsigned *ret_open, unsigned *ret_max)
+{
+	LOCK_SCOPE(&c->lock);
+	*ret_open = c->count;
+	*ret_max = c->max;
+}
+
 struct fdcache *fdcache_free(struct fdcache *c)
 {
 	if (c) {
@@ -246,6 +253,7 @@ int bfile_pin(struct bfile *f)
 		f->used = true;
 		fd = f->fd;
 	}
+	metric_add(opened ? &f->layer->store->fd_misses : &f->layer->store->fd_hits, 1);
 	if (opened)
 		cache_add(f->layer->store->fds, f);
 	return fd;
@@ -302,9 +310,11 @@ int bfile_map(struct bfile *f, const struct blockmap **ret_map)
 
 	LOCK_SCOPE(&f->lock);
 	if (f->has_map) {
+		metric_add(&f->layer->store->map_hits, 1);
 		*ret_map = &f->map;
 		return 0;
 	}
+	metric_add(&f->layer->store->map_misses, 1);
 	layer_part_path(f->layer, PART_MAP, f->fid, path);
 	rc = fd_read_regular(f->layer->store->fd, path, MAP_RECORD_MAX, &buf, &len);
 	if (rc == 0)

@@ -47,6 +47,8 @@ struct bfile {
 
 int fdcache_new(unsigned max_fds, struct fdcache **ret_cache) MUST_CHECK;
 struct fdcache *fdcache_free(struct fdcache *c);
+/* How many descriptors it holds, and how many it would. */
+void fdcache_count(struct fdcache *c, unsigned *ret_open, unsigned *ret_max);
 
 /* A bfile of an index: one reference, no descriptor yet. */
 struct bfile *bfile_new(struct layer *l, uint64_t fid, enum bfile_kind kind);

@@ -174,16 +174,18 @@ int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 	return save_meta(b, &m, e);
 }
 
+struct layer *branch_top(struct branch *b)
+{
+	LOCK_SCOPE(&b->lock);
+	return layer_get(b->top);
+}
+
 int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
 {
+	struct layer *top = branch_top(b);
 	uint64_t blocks = 0, one;
-	struct layer *top;
 	int rc = 0;
 
-	{
-		LOCK_SCOPE(&b->lock);
-		top = layer_get(b->top);
-	}
 	for (struct layer *l = top; rc == 0 && l && atomic_load(&l->users) <= 1;
 	     l = l->parent) {
 		rc = layer_blocks(l, &one);
@@ -201,6 +203,7 @@ int branch_overlay(struct branch *b, struct overlay **ret_overlay)
 	int rc;
 
 	LOCK_SCOPE(&b->lock);
+	metric_add(b->data ? &b->reg->tree_hits : &b->reg->tree_misses, 1);
 	if (!b->data) {
 		rc = overlay_new(layer_get(b->top), &b->data);
 		if (rc < 0)
@@ -298,13 +301,9 @@ int branch_log_open(struct branch *b, int flags)
 
 int branch_wait_durable(struct branch *b)
 {
-	struct layer *top;
+	struct layer *top = branch_top(b);
 	int rc = 0;
 
-	{
-		LOCK_SCOPE(&b->lock);
-		top = layer_get(b->top);
-	}
 	for (struct layer *l = top->parent; l && rc == 0; l = l->parent)
 		rc = layer_flush(l);
 	layer_put(top);

@@ -58,6 +58,7 @@ struct layer *layer_new(struct store *s, uint32_t id, struct layer *parent, bool
 	l->parent = parent;
 	l->fresh = fresh;
 	(void)snprintf(l->dir, sizeof(l->dir), "layers/%08x", id);
+	atomic_fetch_add(&s->layer_count, 1);
 	if (parent)
 		atomic_fetch_add(&parent->users, 1);
 	return l;
@@ -105,6 +106,8 @@ struct layer *layer_put(struct layer *l)
 		return NULL;
 	layer_unload(l);
 	layer_put(l->parent);
+	if (!l->scratch)
+		atomic_fetch_sub(&l->store->layer_count, 1);
 	for (int i = 0; i < PART_COUNT; i++)
 		dsync_fini(&l->parts[i]);
 	dsync_fini(&l->root);

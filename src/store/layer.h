@@ -17,6 +17,7 @@
 #ifndef STORE_LAYER_H
 #define STORE_LAYER_H
 
+#include "base/metrics.h"
 #include "store/bfile.h"
 #include "store/dsync.h"
 #include "store/names.h"
@@ -29,6 +30,9 @@ struct store {
 				 earlier changes */
 	struct dsync layers;  /* of the directory layers/ */
 	struct dsync records; /* of branches/ */
+	atomic_uint layer_count;
+	/* what was there already, and what had to be fetched from disk */
+	struct metric_counter fd_hits, fd_misses, map_hits, map_misses;
 };
 
 enum layer_part { PART_NAMES, PART_FULL, PART_DELTA, PART_MAP, PART_ATTR, PART_COUNT };
@@ -54,6 +58,7 @@ struct layer_usage {
 	uint64_t blocks;  /* lock: lock */
 	bool settled;     /* lock: lock; stays as it is until a change */
 	int64_t again_ms; /* lock: lock; otherwise to be taken again then */
+	unsigned round;   /* lock: registry->stats; which one counted it last */
 };
 
 struct layer {

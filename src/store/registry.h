@@ -63,6 +63,25 @@ int registry_dirfd(const struct registry *r);
 const char *registry_path(const struct registry *r);
 int registry_statvfs(struct registry *r, struct statvfs *ret_st) MUST_CHECK;
 
+/* What is kept in memory of the store, and how often that was enough. */
+enum registry_cache {
+	CACHE_DESCRIPTORS, /* open files of layers */
+	CACHE_MAPS,        /* their block maps */
+	CACHE_TREES,       /* branches' data directories */
+	CACHE_COUNT
+};
+struct registry_stats {
+	uint64_t layers;
+	uint64_t descriptors, descriptors_max;
+	struct {
+		uint64_t hits, misses;
+	} caches[CACHE_COUNT];
+};
+/* Since the store was opened.  Never waits for a disk. */
+void registry_stats(struct registry *r, struct registry_stats *ret_stats);
+/* Bytes on disk that more than one branch holds; as branch_own_bytes. */
+int registry_shared_bytes(struct registry *r, uint64_t *ret_bytes) MUST_CHECK;
+
 /* A new reference, or NULL.  Discarded branches are found by number only. */
 struct branch *registry_find(struct registry *r, const char *name);
 struct branch *registry_find_no(struct registry *r, uint32_t no);

@@ -123,6 +123,7 @@ int registry_open(const char *path, struct registry **ret_reg, struct err *e)
 	dsync_init(&r->store.layers);
 	dsync_init(&r->store.records);
 	(void)pthread_mutex_init(&r->change, NULL);
+	(void)pthread_mutex_init(&r->stats, NULL);
 	(void)pthread_rwlock_init(&r->table, NULL);
 	r->path = realpath(path, NULL);
 	rc = r->path ? open_store(r, e)
@@ -180,6 +181,7 @@ struct registry *registry_close(struct registry *r)
 	clean_fd(&r->lock_fd);
 	clean_fd(&r->store.fd);
 	(void)pthread_mutex_destroy(&r->change);
+	(void)pthread_mutex_destroy(&r->stats);
 	(void)pthread_rwlock_destroy(&r->table);
 	free(r->path);
 	free(r);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * registry_priv.h - what registry.c, registry_open.c, registry_read.c and branch.c
- * share; for them alone.
+ * registry_priv.h - what registry.c, registry_*.c and branch.c share; for them alone.
  *
  * Locks, in this order: registry->change (a mutex that serialises whatever
  * writes records; held over their fsyncs), registry->table (short, for the two
@@ -51,10 +50,16 @@ struct registry {
 
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name; /* lock: table */
+
+	struct metric_counter tree_hits, tree_misses;
+	pthread_mutex_t stats; /* one round over all layers at a time; taken first */
+	unsigned stats_round;  /* lock: stats */
 };
 
 struct branch *branch_new(struct registry *r, const char *name,
 			  const struct branch_meta *meta, struct layer *top);
+/* A new reference on its top layer. */
+struct layer *branch_top(struct branch *b);
 /* overlay_sync, if the branch's files were touched in this mount. */
 int branch_sync(struct branch *b) MUST_CHECK;
 /* Enters it in the tables; the caller's reference becomes the table's. */

@@ -21,6 +21,7 @@ refused() {
 
 mount_store
 is "the root" "$(ls -A "$MNT")" ".error
+.metrics
 .tree
 README
 main"

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "ctl/control.h"
+#include "ctl/metrics.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -193,6 +194,21 @@ int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 	if (group != (gid_t)-1)
 		b->info.group = group;
 	return 0;
+}
+
+int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,
+		struct metrics **ret_metrics)
+{
+	(void)r;
+	(void)f;
+	(void)mountpoint;
+	*ret_metrics = NULL;
+	return 0;
+}
+
+struct metrics *metrics_free(struct metrics *m)
+{
+	return m;
 }
 
 int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e)

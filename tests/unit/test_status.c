@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include "ctl/errors.h"
+#include "ctl/metrics.h"
 #include "ctl/status.h"
 #include "ctl/tree.h"
 
@@ -69,6 +70,19 @@ const char *control_superuser(const struct control *c)
 {
 	(void)c;
 	return superuser;
+}
+
+struct metrics *control_metrics(struct control *c)
+{
+	(void)c;
+	return NULL;
+}
+
+int metrics_render(struct metrics *m, struct str *out)
+{
+	(void)m;
+	str_add(out, "figures\n");
+	return 0;
 }
 
 char *control_default_parent(struct control *c)
@@ -176,6 +190,7 @@ static void test_values(void **state)
 	check(STATUS_OWNER, &branches[0], "4242424\n");
 	check(STATUS_OWNER, &branches[1], "0 root\n");
 	check(STATUS_ERROR, NULL, "error of 1000\n");
+	check(STATUS_METRICS, NULL, "figures\n");
 	check(STATUS_TREE, NULL,
 	      "/mnt/p g\n"
 	      "├── main  running  depth 1\n"

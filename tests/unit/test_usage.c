@@ -19,6 +19,14 @@ static uint64_t own_bytes(struct branch *b)
 	return bytes;
 }
 
+static uint64_t shared_bytes(struct fixture *fx)
+{
+	uint64_t bytes;
+
+	assert_int_equal(registry_shared_bytes(fx->reg, &bytes), 0);
+	return bytes;
+}
+
 /* The same by asking for each file, as du does. */
 struct sum {
 	struct overlay *o;
@@ -66,6 +74,15 @@ static struct cowfile *open_path(struct branch *b, const char *path)
 	assert_int_equal(overlay_walk(o, path, &a), 0);
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
 	return f;
+}
+
+static void discard(struct fixture *fx, struct branch *b)
+{
+	struct err e = ERR_INIT;
+
+	assert_int_equal(registry_discard(fx->reg, b, &e), 0);
+	branch_put(b);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
 }
 
 static void test_follows_changes(void **state)
@@ -118,19 +135,40 @@ static void test_follows_changes(void **state)
 	/* what a child stands on is not only the branch's any more, until it goes */
 	assert_int_equal(overlay_write_file(o, "big", buf, MIB, 0600), 0);
 	assert_true(own_bytes(b) >= MIB);
+	assert_true(shared_bytes(fx) < MIB);
 	c = make(fx, "c", b);
 	assert_int_equal(own_bytes(b), 0);
 	assert_int_equal(own_bytes(c), 0);
-	{
-		struct err e = ERR_INIT;
-
-		assert_int_equal(registry_discard(fx->reg, c, &e), 0);
-	}
-	branch_put(c);
-	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_true(shared_bytes(fx) >= MIB && shared_bytes(fx) < 2 * MIB);
+	discard(fx, c);
 	assert_true(own_bytes(b) >= MIB);
 	assert_int_equal(own_bytes(b), du(b));
+	assert_true(shared_bytes(fx) < MIB);
 	branch_put(b);
+}
+
+/* Of a discarded parent's layer two grandchildren have nothing for themselves. */
+static void test_shared_from_below(void **state)
+{
+	struct fixture *fx = *state;
+	CLEAN(clean_free) char *buf = calloc(1, MIB);
+	struct branch *b = make(fx, "b", fx->main), *c, *d;
+	struct overlay *o;
+
+	assert_non_null(buf);
+	assert_int_equal(branch_overlay(b, &o), 0);
+	assert_int_equal(overlay_write_file(o, "big", buf, MIB, 0600), 0);
+	c = make(fx, "c", b);
+	assert_int_equal(write_in(c, "small", "x"), 0);
+	d = make(fx, "d", c);
+	discard(fx, b);
+	assert_int_equal(own_bytes(c), 0);
+	assert_int_equal(own_bytes(d), 0);
+	assert_true(shared_bytes(fx) >= MIB && shared_bytes(fx) < 2 * MIB);
+	discard(fx, d);
+	assert_true(own_bytes(c) >= MIB);
+	assert_true(shared_bytes(fx) < MIB);
+	branch_put(c);
 }
 
 static void test_loads_nothing(void **state)
@@ -185,6 +223,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_follows_changes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shared_from_below, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_loads_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_looks_once, setup, teardown),
 	};

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry_stats.c - figures about a store that no request needs.
+ */
+#include "store/registry_priv.h"
+
+void registry_stats(struct registry *r, struct registry_stats *ret_stats)
+{
+	const struct store *st = &r->store;
+	unsigned open_now, open_max;
+
+	fdcache_count(st->fds, &open_now, &open_max);
+	*ret_stats = (struct registry_stats){
+		.layers = atomic_load(&st->layer_count),
+		.descriptors = open_now,
+		.descriptors_max = open_max,
+		.caches =
+			{
+				[CACHE_DESCRIPTORS] = {metric_value(&st->fd_hits),
+						       metric_value(&st->fd_misses)},
+				[CACHE_MAPS] = {metric_value(&st->map_hits),
+						metric_value(&st->map_misses)},
+				[CACHE_TREES] = {metric_value(&r->tree_hits),
+						 metric_value(&r->tree_misses)},
+			},
+	};
+}
+
+/*
+ * Adds up what a branch does not have for itself, but for the layers that this round
+ * has met: all from the first one that something else stands on, too.
+ */
+static int add_shared(struct layer *top, unsigned round, uint64_t *blocks)
+{
+	bool shared = false;
+	uint64_t one;
+	int rc = 0;
+
+	for (struct layer *l = top; rc == 0 && l && l->usage.round != round;
+	     l = l->parent) {
+		l->usage.round = round;
+		shared = shared || atomic_load(&l->users) > 1;
+		if (!shared)
+			continue;
+		rc = layer_blocks(l, &one);
+		if (rc == 0)
+			*blocks += one;
+	}
+	return rc;
+}
+
+int registry_shared_bytes(struct registry *r, uint64_t *ret_bytes)
+{
+	struct branch **list;
+	uint64_t blocks = 0;
+	int rc;
+
+	LOCK_SCOPE(&r->stats);
+	rc = registry_list(r, &list);
+	if (rc < 0)
+		return rc;
+	r->stats_round++;
+	for (size_t i = 0; list[i]; i++) {
+		struct layer *top = branch_top(list[i]);
+
+		if (rc == 0)
+			rc = add_shared(top, r->stats_round, &blocks);
+		layer_put(top);
+	}
+	branch_list_free(list);
+	if (rc == 0)
+		*ret_bytes = blocks * 512;
+	return rc;
+}
