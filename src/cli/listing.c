@@ -65,6 +65,8 @@ static int take_field(struct listing_row *row, const char *key, const char *valu
 		return text_parse_u64(value, 10, UINT64_MAX, &row->bytes);
 	if (strcmp(key, "created") == 0)
 		return text_parse_time(value, &row->created);
+	if (strcmp(key, "last_active") == 0 && strcmp(value, "-") != 0)
+		return text_parse_time(value, &row->last_active);
 	return 0; /* a key of a newer daemon */
 }
 

@@ -15,7 +15,7 @@ struct listing_row {
 	char *name;
 	char *state, *parent, *owner; /* NULL: we may not look into this branch */
 	bool parent_gone;
-	time_t created; /* 0: unknown */
+	time_t created, last_active; /* 0: unknown */
 	uint64_t depth, bytes;
 };
 

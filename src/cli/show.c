@@ -1,168 +1,154 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pgbranchfs list, tree, status: tables for people, --json for programs.
+ * pgbranchfs tree and status, and what they share with list: tables for people,
+ * --json for programs.
  */
-#include "cli/cli.h"
+#include "cli/show.h"
 
 #include "base/fd.h"
-#include "base/text.h"
-#include "cli/listing.h"
-#include "cli/mounts.h"
 
 #include <fcntl.h>
 #include <getopt.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
 #define TREE_BYTES_MAX (64 * 1024 * 1024)
-#define OWNER_COLUMN 33
+#define WATCH_S 2
+#define WATCH_MAX_S 86400
 
-struct show {
-	struct mount_entry mount;
-	struct listing listing;
-	bool json;
-};
-
-static void show_fini(struct show *sh)
+void show_fini(struct show *sh)
 {
 	mount_entry_fini(&sh->mount);
 	listing_fini(&sh->listing);
 }
 
-/* Options and mount point, the same for all three.  -1: go on. */
-static int show_args(const struct cli_command *self, int argc, char **argv,
-		     struct show *sh, struct err *e)
+static int say_dead(const struct mount_entry *mount, struct err *e)
 {
-	static const struct option options[] = {
+	(void)err_set(e, -ENOTCONN, "the daemon of '%s' is dead", mount->mountpoint);
+	return err_hint(e, "mount the store %s there again", mount->store);
+}
+
+/* 0, or the exit status of wrong usage. */
+static int parse_watch(const struct cli_command *self, const char *word,
+		       unsigned *ret_watch_s)
+{
+	uint64_t s = WATCH_S;
+
+	if (word && (text_parse_duration(word, &s) < 0 || s == 0 || s > WATCH_MAX_S))
+		return cli_usage(self, "--watch takes seconds, at least 1, not '%s'",
+				 word);
+	*ret_watch_s = (unsigned)s;
+	return 0;
+}
+
+int show_args(const struct cli_command *self, bool can_watch, int argc, char **argv,
+	      struct show *sh)
+{
+	const struct option options[] = {
 		{"json", no_argument, NULL, 'j'},
+		{"color", optional_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},
+		{can_watch ? "watch" : NULL, optional_argument, NULL, 'w'},
 		{NULL, 0, NULL, 0},
 	};
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	enum color_when color = COLOR_AUTO;
 	bool dead = false;
-	int opt;
+	int opt, rc = 0;
 
-	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		if (opt != 'j')
-			return opt == 'h' ? cli_help(self) : cli_usage(self, NULL);
-		sh->json = true;
+	while (rc == 0 && (opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (opt == 'h')
+			return cli_help(self);
+		if (opt == 'j')
+			sh->json = true;
+		else if (opt == 'w')
+			rc = parse_watch(self, optarg, &sh->watch_s);
+		else if (opt != 'c')
+			rc = cli_usage(self, NULL);
+		else if (color_parse(optarg, &color) < 0)
+			rc = cli_usage(self, "--color takes auto, always or never");
 	}
-	if (argc - optind > 1)
-		return cli_usage(self, "%s takes at most one directory", self->name);
-	if (mounts_choose(argv[optind], &sh->mount, &dead, e) < 0)
-		return cli_fail(e);
+	if (rc == 0 && argc - optind > 1)
+		rc = cli_usage(self, "%s takes at most one directory", self->name);
+	if (rc == 0 && sh->json && sh->watch_s)
+		rc = cli_usage(self, "--json and --watch do not go together");
+	if (rc != 0)
+		return rc;
+	sh->color = color_wanted(color, isatty(STDOUT_FILENO), getenv("TERM"),
+				 getenv("NO_COLOR"));
+	if (mounts_choose(argv[optind], &sh->mount, &dead, &e) < 0)
+		return cli_fail(&e);
 	if (dead) {
-		(void)err_set(e, -ENOTCONN, "the daemon of '%s' is dead",
-			      sh->mount.mountpoint);
-		(void)err_hint(e, "mount the store %s there again", sh->mount.store);
-		return cli_fail(e);
+		(void)say_dead(&sh->mount, &e);
+		return cli_fail(&e);
 	}
 	return -1;
 }
 
-static int print_json(struct show *sh, struct err *e)
+/* What stood at the path may by now be an empty directory, and read as such. */
+static int check_mounted(const struct mount_entry *mount, struct err *e)
 {
+	CLEAN(mount_entry_fini) struct mount_entry now = {NULL, NULL, 0};
+	bool dead = false;
+
+	if (mounts_choose(mount->mountpoint, &now, &dead, NULL) < 0)
+		return err_set(e, -ENODEV, "'%s' is not mounted any more",
+			       mount->mountpoint);
+	return dead ? say_dead(mount, e) : 0;
+}
+
+int show_load(const struct mount_entry *mount, struct listing *ret_listing,
+	      struct err *e)
+{
+	CLEAN(listing_fini) struct listing l = LISTING_INIT;
+	int rc = listing_load(mount->mountpoint, &l, e);
+	int gone = check_mounted(mount, e);
+
+	if (gone < 0 || rc < 0)
+		return gone < 0 ? gone : rc;
+	*ret_listing = l;
+	l = (struct listing)LISTING_INIT;
+	return 0;
+}
+
+int show_json(struct show *sh)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
 	struct str out = STR_INIT;
-	int rc = listing_json(sh->mount.mountpoint, &sh->listing, &out, e);
+	int rc = listing_json(sh->mount.mountpoint, &sh->listing, &out, &e);
 
 	if (rc == 0)
 		printf("%s\n", out.s);
 	str_fini(&out);
-	return rc < 0 ? cli_fail(e) : cli_flush();
-}
-
-/* The name of a uid that a status file shows as a number. */
-static void owner_name(const char *owner, char buf[static OWNER_COLUMN])
-{
-	const struct passwd *pw = NULL;
-	uint64_t uid;
-
-	if (text_parse_u64(owner, 10, UINT32_MAX, &uid) == 0)
-		pw = getpwuid((uid_t)uid);
-	(void)snprintf(buf, OWNER_COLUMN, "%s", pw ? pw->pw_name : owner);
-}
-
-static int max_int(int a, size_t b)
-{
-	return b > (size_t)a ? (int)b : a;
-}
-
-static void print_row(const struct listing_row *r, int name_w, int owner_w,
-		      int parent_w)
-{
-	char size[8], age[24], owner[OWNER_COLUMN];
-
-	if (!r->state) {
-		printf("%-*s  -\n", name_w, r->name);
-		return;
-	}
-	listing_size(r->bytes, size);
-	listing_age(time(NULL) - r->created, age);
-	owner_name(r->owner, owner);
-	printf("%-*s  %-8s  %-*s  %-*s  %5llu  %6s  %6s\n", name_w, r->name, r->state,
-	       owner_w, owner, parent_w, r->parent, (unsigned long long)r->depth, size,
-	       age);
-}
-
-static int run_list(const struct cli_command *self, int argc, char **argv)
-{
-	CLEAN(show_fini) struct show sh = {.json = false};
-	CLEAN(err_fini) struct err e = ERR_INIT;
-	int name_w = 4, owner_w = 5, parent_w = 6;
-	int rc = show_args(self, argc, argv, &sh, &e);
-
-	if (rc >= 0)
-		return rc;
-	if (listing_load(sh.mount.mountpoint, &sh.listing, &e) < 0)
-		return cli_fail(&e);
-	if (sh.json)
-		return print_json(&sh, &e);
-	for (size_t i = 0; i < sh.listing.n; i++) {
-		struct listing_row *r = &sh.listing.rows[i];
-		char owner[OWNER_COLUMN];
-
-		name_w = max_int(name_w, strlen(r->name));
-		if (!r->state)
-			continue;
-		if (r->parent_gone) {
-			char *marked = text_format("%s (gone)", r->parent);
-
-			free(r->parent);
-			r->parent = marked ? marked : strdup("");
-		}
-		owner_name(r->owner, owner);
-		owner_w = max_int(owner_w, strlen(owner));
-		parent_w = max_int(parent_w, strlen(r->parent));
-	}
-	printf("%-*s  %-8s  %-*s  %-*s  %5s  %6s  %6s\n", name_w, "NAME", "STATE",
-	       owner_w, "OWNER", parent_w, "PARENT", "DEPTH", "BYTES", "AGE");
-	for (size_t i = 0; i < sh.listing.n; i++)
-		print_row(&sh.listing.rows[i], name_w, owner_w, parent_w);
-	return cli_flush();
+	return rc < 0 ? cli_fail(&e) : cli_flush();
 }
 
 static int run_tree(const struct cli_command *self, int argc, char **argv)
 {
-	CLEAN(show_fini) struct show sh = {.json = false};
+	CLEAN(show_fini) struct show sh = SHOW_INIT;
 	CLEAN(err_fini) struct err e = ERR_INIT;
 	CLEAN(clean_free) char *path = NULL, *text = NULL;
-	int rc = show_args(self, argc, argv, &sh, &e);
+	CLEAN(str_fini) struct str out = STR_INIT;
+	int rc = show_args(self, false, argc, argv, &sh);
 
 	if (rc >= 0)
 		return rc;
 	if (sh.json)
-		return listing_load(sh.mount.mountpoint, &sh.listing, &e) < 0
-			       ? cli_fail(&e)
-			       : print_json(&sh, &e);
+		return show_load(&sh.mount, &sh.listing, &e) < 0 ? cli_fail(&e)
+								 : show_json(&sh);
 	path = text_format("%s/.tree", sh.mount.mountpoint);
 	rc = path ? fd_read_file(AT_FDCWD, path, TREE_BYTES_MAX, &text, NULL) : -ENOMEM;
+	if (rc == 0 && sh.color) {
+		color_tree(&out, text);
+		rc = out.failed ? -ENOMEM : 0;
+	}
 	if (rc < 0) {
 		(void)err_set(&e, rc, "cannot read '%s/.tree': %s", sh.mount.mountpoint,
 			      strerrordesc_np(-rc));
 		return cli_fail(&e);
 	}
-	(void)fputs(text, stdout); /* cli_flush tells */
+	(void)fputs(sh.color ? out.s : text, stdout); /* cli_flush tells */
 	return cli_flush();
 }
 
@@ -199,6 +185,17 @@ static int count_totals(const struct show *sh, struct totals *ret_totals, struct
 	return 0;
 }
 
+static void print_count(const struct show *sh, const char *key, size_t n,
+			const char *color)
+{
+	CLEAN(str_fini) struct str out = STR_INIT;
+	char number[24];
+
+	(void)snprintf(number, sizeof(number), "%zu", n);
+	color_add(&out, sh->color && n > 0 ? color : NULL, number, strlen(number));
+	printf("%-10s  %s\n", key, out.failed ? number : out.s);
+}
+
 static void print_totals(const struct show *sh, const struct totals *t)
 {
 	char size[8], avail[8];
@@ -207,9 +204,9 @@ static void print_totals(const struct show *sh, const struct totals *t)
 	listing_size(t->free_bytes, avail);
 	printf("mountpoint  %s\n", sh->mount.mountpoint);
 	printf("store       %s\n", sh->mount.store);
-	printf("branches    %zu\n", t->branches);
-	printf("running     %zu\n", t->running);
-	printf("failed      %zu\n", t->failed);
+	print_count(sh, "branches", t->branches, NULL);
+	print_count(sh, "running", t->running, COLOR_GOOD);
+	print_count(sh, "failed", t->failed, COLOR_BAD);
 	printf("bytes       %s\n", size);
 	printf("free        %s\n", avail);
 	if (t->hidden > 0)
@@ -241,15 +238,14 @@ static int print_totals_json(const struct show *sh, const struct totals *t,
 
 static int run_status(const struct cli_command *self, int argc, char **argv)
 {
-	CLEAN(show_fini) struct show sh = {.json = false};
+	CLEAN(show_fini) struct show sh = SHOW_INIT;
 	CLEAN(err_fini) struct err e = ERR_INIT;
 	struct totals t = {0};
-	int rc = show_args(self, argc, argv, &sh, &e);
+	int rc = show_args(self, false, argc, argv, &sh);
 
 	if (rc >= 0)
 		return rc;
-	if (listing_load(sh.mount.mountpoint, &sh.listing, &e) < 0 ||
-	    count_totals(&sh, &t, &e) < 0)
+	if (show_load(&sh.mount, &sh.listing, &e) < 0 || count_totals(&sh, &t, &e) < 0)
 		return cli_fail(&e);
 	if (sh.json)
 		return print_totals_json(&sh, &t, &e);
@@ -257,24 +253,14 @@ static int run_status(const struct cli_command *self, int argc, char **argv)
 	return cli_flush();
 }
 
-#define SHOW_HELP "  MOUNTPOINT  may be left out when only one pgbranchfs is mounted\n"
-#define SHOW_ARGS "[MOUNTPOINT] [--json]"
-
-const struct cli_command cmd_list = {
-	.name = "list",
-	.args = SHOW_ARGS,
-	.summary = "List the branches of a mount",
-	.help = SHOW_HELP
-	"  --json      the branches' status.json files as one array\n",
-	.run = run_list,
-};
+#define SHOW_ARGS "[MOUNTPOINT] [--json] [--color[=WHEN]]"
 
 const struct cli_command cmd_tree = {
 	.name = "tree",
 	.args = SHOW_ARGS,
 	.summary = "Draw which branch was made from which",
 	.help = SHOW_HELP
-	"  --json      the branches' status.json files as one array\n",
+	"  --json          the branches' status.json files as one array\n",
 	.run = run_tree,
 };
 
@@ -282,6 +268,7 @@ const struct cli_command cmd_status = {
 	.name = "status",
 	.args = SHOW_ARGS,
 	.summary = "Show what a mount holds in total",
-	.help = SHOW_HELP "  --json      the totals, with the branches as an array\n",
+	.help = SHOW_HELP
+	"  --json          the totals, with the branches as an array\n",
 	.run = run_status,
 };

@@ -73,6 +73,17 @@ static void field_time(struct status_out *so, const char *key, time_t t)
 	field_text(so, key, t != 0 ? buf : NULL);
 }
 
+/* Seconds from t until now. */
+static void field_since(struct status_out *so, const char *key, time_t t)
+{
+	time_t now = time(NULL);
+
+	if (t != 0)
+		field_number(so, key, now > t ? (uint64_t)(now - t) : 0);
+	else
+		field_text(so, key, NULL);
+}
+
 static const char *or_null(const char *s)
 {
 	return s[0] != '\0' ? s : NULL;
@@ -97,6 +108,7 @@ static void render_fields(const struct status_view *v, bool json, struct str *ou
 	field_number(&so, "owner", info->owner);
 	field_time(&so, "created", info->created);
 	field_time(&so, "last_active", info->last_active);
+	field_since(&so, "idle", info->last_active);
 	field_number(&so, "depth", info->depth);
 	field_number(&so, "bytes", v->bytes);
 	field_bool(&so, "protected", info->is_protected);

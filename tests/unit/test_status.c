@@ -45,6 +45,14 @@ static struct branch branches[] = {
 	},
 };
 
+/* The clock stands still, a minute behind the last activity of main. */
+time_t time(time_t *ret_now)
+{
+	if (ret_now)
+		*ret_now = 1795341661;
+	return 1795341661;
+}
+
 static const char *mountpoint = "/mnt/p g";
 static const char *superuser = "post/gres";
 
@@ -155,7 +163,8 @@ static void test_status(void **state)
 	check(STATUS_TEXT, &branches[0],
 	      "name a\nno 2\nstate failed\npid -\nsince 2026-11-22T10:01:01Z\n"
 	      "parent main\nparent_gone 0\nowner 4242424\n"
-	      "created 2026-11-22T10:00:00Z\nlast_active -\ndepth 2\nbytes 8192\n"
+	      "created 2026-11-22T10:00:00Z\nlast_active -\nidle -\ndepth 2\nbytes "
+	      "8192\n"
 	      "protected 0\nprepared 0\nstopped_by_hand 0\nwakes 3\n"
 	      "reason said \"no\" and more\n");
 	check(STATUS_JSON, &branches[0],
@@ -163,7 +172,8 @@ static void test_status(void **state)
 	      "  \"pid\": null,\n  \"since\": \"2026-11-22T10:01:01Z\",\n"
 	      "  \"parent\": \"main\",\n  \"parent_gone\": false,\n"
 	      "  \"owner\": 4242424,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
-	      "  \"last_active\": null,\n  \"depth\": 2,\n  \"bytes\": 8192,\n"
+	      "  \"last_active\": null,\n  \"idle\": null,\n  \"depth\": 2,\n  "
+	      "\"bytes\": 8192,\n"
 	      "  \"protected\": false,\n  \"prepared\": false,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 3,\n"
 	      "  \"reason\": \"said \\\"no\\\"\\nand more\"\n}\n");
@@ -172,7 +182,8 @@ static void test_status(void **state)
 	      "  \"pid\": 77,\n  \"since\": \"2026-11-22T10:00:02Z\",\n"
 	      "  \"parent\": null,\n  \"parent_gone\": false,\n"
 	      "  \"owner\": 0,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
-	      "  \"last_active\": \"2026-11-22T10:00:01Z\",\n  \"depth\": 1,\n"
+	      "  \"last_active\": \"2026-11-22T10:00:01Z\",\n  \"idle\": 60,\n  "
+	      "\"depth\": 1,\n"
 	      "  \"bytes\": 0,\n  \"protected\": true,\n  \"prepared\": true,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 0,\n  \"reason\": "
 	      "null\n}\n");
