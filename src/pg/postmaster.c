@@ -19,7 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LISTENER_UNUSED_MS (5 * 60 * 1000)
+/* From a look-up of the socket's name to the connect() that it was for, at most. */
+#define LISTENER_UNUSED_MS 10000
 #define LINGER_CHECK_MS 30000
 #define FAIL_WINDOW_MS 60000
 #define FAILS_MAX 3
@@ -338,6 +339,7 @@ void pm_ended(struct postmaster *pm, struct err *e)
 		after_stop(pm);
 	if (at_rest(pm))
 		pm->asked_ns = 0;
+	loop_timer_arm(pm->linger, LISTENER_UNUSED_MS);
 	fleet_check_down(pm->fleet);
 }
 
@@ -488,7 +490,8 @@ static void on_linger(void *ctx)
 		pm_publish(pm);
 	}
 	if (is_needed(pm)) {
-		loop_timer_arm(pm->linger, LINGER_CHECK_MS);
+		loop_timer_arm(pm->linger,
+			       at_rest(pm) ? LISTENER_UNUSED_MS : LINGER_CHECK_MS);
 		return;
 	}
 	while (*p != pm)
