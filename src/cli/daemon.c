@@ -122,6 +122,7 @@ static struct fleet_config fleet_config_of(const struct daemon *d)
 		.run_as_gid = d->run_as_gid,
 		.privileged = geteuid() == 0,
 		.idle_timeout_s = cfg->idle_timeout_s,
+		.keep_idle_connections = strcmp(cfg->idle_connections, "keep") == 0,
 		.start_timeout_s = cfg->start_timeout_s,
 	};
 }

@@ -30,6 +30,7 @@ enum config_type {
 	CONFIG_NAME,    /* of a branch */
 	CONFIG_WORD,    /* a user or a role: any text without blanks at its ends */
 	CONFIG_DIR,     /* "auto" or an absolute path */
+	CONFIG_KEEP,    /* "ignore" or "keep" */
 	CONFIG_TIME,    /* seconds; "never" is 0 */
 	CONFIG_TIMEOUT, /* seconds, at least one */
 	CONFIG_SIZE,
@@ -50,6 +51,8 @@ struct config_row {
 static const struct config_row config_rows[] = {
 	ROW("branch", "default_parent", default_parent, CONFIG_NAME, "main", true,
 	    "what mkdir NAME branches from"),
+	ROW("branch", "idle_connections", idle_connections, CONFIG_KEEP, "ignore", true,
+	    "keep: connections that do nothing keep a server awake, too"),
 	ROW("branch", "idle_timeout", idle_timeout_s, CONFIG_TIME, "5m", true,
 	    "stop a server that nobody used for so long; never: keep it"),
 	ROW("branch", "reserve", reserve_bytes, CONFIG_SIZE, "1G", true,
@@ -126,6 +129,7 @@ struct config *config_free(struct config *c)
 	if (!c)
 		return NULL;
 	free(c->default_parent);
+	free(c->idle_connections);
 	free(c->bin_dir);
 	free(c->run_as);
 	free(c->superuser);
@@ -146,7 +150,8 @@ static void config_freep(struct config **c)
 
 static bool is_text_type(enum config_type type)
 {
-	return type == CONFIG_NAME || type == CONFIG_WORD || type == CONFIG_DIR;
+	return type == CONFIG_NAME || type == CONFIG_WORD || type == CONFIG_DIR ||
+	       type == CONFIG_KEEP;
 }
 
 static int replace_text(char **member, const char *value)
@@ -168,6 +173,10 @@ static const char *text_wants(enum config_type type, const char *value)
 	if (type == CONFIG_DIR)
 		return strcmp(value, "auto") != 0 && value[0] != '/'
 			       ? "auto or an absolute path"
+			       : NULL;
+	if (type == CONFIG_KEEP)
+		return strcmp(value, "ignore") != 0 && strcmp(value, "keep") != 0
+			       ? "ignore or keep"
 			       : NULL;
 	return value[0] == '\0' || strlen(value) > SETTING_NAME_MAX
 		       ? "a name of 1 to 63 bytes"

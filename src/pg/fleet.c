@@ -80,6 +80,7 @@ int fleet_conf_new(const struct fleet_config *cfg, struct fleet_conf **ret_conf)
 	c->run_as_gid = cfg->run_as_gid;
 	c->privileged = cfg->privileged;
 	c->idle_timeout_s = cfg->idle_timeout_s;
+	c->keep_idle_connections = cfg->keep_idle_connections;
 	c->start_timeout_s = cfg->start_timeout_s;
 	if (!c->mountpoint || !c->superuser || !c->settings ||
 	    (cfg->bin_dir && !c->bin_dir)) {
@@ -126,6 +127,8 @@ void fleet_configure(struct fleet *f, const struct fleet_config *cfg)
 		f->conf = fresh;
 	}
 	(void)fleet_conf_put(old);
+	for (struct postmaster *pm = f->pms; pm; pm = postmaster_next(pm))
+		postmaster_reconfigured(pm);
 }
 
 static void conf_clean(struct fleet_conf **c)

@@ -26,8 +26,9 @@ struct fleet_config {
 		*settings; /* "name=value", ended by NULL: extra -c settings */
 	uid_t run_as_uid;  /* the server's uid where the owner is root */
 	gid_t run_as_gid;
-	bool privileged;         /* we are root and may become other uids */
-	uint64_t idle_timeout_s; /* 0: never stop an idle server */
+	bool privileged;            /* we are root and may become other uids */
+	uint64_t idle_timeout_s;    /* 0: never stop an idle server */
+	bool keep_idle_connections; /* and one with connections that do nothing */
 	uint64_t start_timeout_s;
 };
 
@@ -48,7 +49,8 @@ enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_GONE };
 int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	      const struct fleet_config *cfg, struct fleet **ret_fleet,
 	      struct err *e) MUST_CHECK;
-/* New settings hold for servers started from now on.  Loop thread. */
+/* New settings hold for servers started from now on, those for idle ones at once.
+ * Loop thread. */
 void fleet_configure(struct fleet *f, const struct fleet_config *cfg);
 struct fleet *fleet_free(struct fleet *f);
 /* The uid and gid that the branch's server runs under and its data shows. */

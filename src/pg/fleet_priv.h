@@ -33,6 +33,7 @@ struct fleet_conf {
 	gid_t run_as_gid;
 	bool privileged;
 	uint64_t idle_timeout_s;
+	bool keep_idle_connections;
 	uint64_t start_timeout_s;
 };
 

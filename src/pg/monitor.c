@@ -2,27 +2,56 @@
 /*
  * monitor.c - activity and durability of a running server.
  *
- * Sessions that began and ended between two probes show in the session counters
- * of pg_stat_database.  Our own one moves them once, when it connects; that reads
- * as activity, which is the harmless direction.
+ * Who works now is seen in pg_stat_activity, and which sessions began and ended between
+ * two probes by the counters of pg_stat_database.  A backend may add the time that it
+ * worked to these only when it ends; but as long as it is there, the time of its last
+ * change of state tells.  Our own session must not move them: it does not measure its
+ * time (track_activities is off, pgconn.c), and how many we begin is known.  Postgres
+ * 14 counts it late, which then reads as activity: the harmless direction.
  */
 #include "pg/monitor.h"
 
 #include "pg/pgconn.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PROBE_TIMEOUT_MS 10000
 #define COMMIT_TIMEOUT_MS 20000
 
+/* Columns of the probe, all numbers; times in microseconds. */
+enum {
+	SEEN_WORKING,
+	SEEN_CLIENTS,
+	SEEN_CHANGED, /* the newest change of state of these, 0: none */
+	SEEN_CLOCK,
+	SEEN_SESSIONS,
+	SEEN_BUSY,
+	SEEN_COUNT
+};
+
+/*
+ * A client that is about to get in has no state or "starting", an autovacuum worker
+ * has none until it found a table to work on: those that look at each database every
+ * minute and find nothing do not count.
+ */
 static const char probe_sql[] =
-	"SELECT (SELECT count(*) FROM pg_catalog.pg_stat_activity"
-	"         WHERE backend_type IN ('client backend', 'walsender')"
-	"           AND pid <> pg_catalog.pg_backend_pid()),"
-	"       (SELECT COALESCE(pg_catalog.sum(sessions), 0)"
-	"          FROM pg_catalog.pg_stat_database)";
+	"SELECT count(*) FILTER (WHERE CASE backend_type"
+	"           WHEN 'client backend' THEN state IS DISTINCT FROM 'idle'"
+	"           WHEN 'autovacuum worker' THEN state IS NOT NULL"
+	"           ELSE backend_type = 'walsender' END)"
+	"         + (SELECT count(*) FROM pg_catalog.pg_stat_subscription"
+	"             WHERE pid IS NOT NULL),"
+	"       count(*) FILTER (WHERE backend_type = 'client backend'),"
+	"       COALESCE(extract(epoch FROM max(state_change)"
+	"           FILTER (WHERE backend_type = 'client backend')) * 1000000, 0),"
+	"       extract(epoch FROM clock_timestamp()) * 1000000,"
+	"       (SELECT COALESCE(sum(sessions), 0) FROM pg_catalog.pg_stat_database),"
+	"       (SELECT COALESCE(sum((active_time * 1000)::bigint), 0)"
+	"          FROM pg_catalog.pg_stat_database)"
+	"  FROM pg_catalog.pg_stat_activity"
+	" WHERE pid <> pg_backend_pid()";
 
 struct monitor {
 	atomic_uint refs;
@@ -30,8 +59,11 @@ struct monitor {
 	char *superuser;
 	int major;
 	pthread_mutex_t lock;
-	PGconn *conn;      /* lock: lock; NULL: not connected */
-	char sessions[32]; /* lock: lock; counter at the last probe, "" before */
+	/* lock: lock */
+	PGconn *conn;             /* NULL: not connected */
+	int64_t own;              /* how many sessions we have begun */
+	bool probed;              /* and this was seen: */
+	int64_t last[SEEN_COUNT]; /* sessions without our own */
 };
 
 int monitor_new(struct rundir *rd, const char *superuser, int major, PGconn *conn,
@@ -50,6 +82,7 @@ int monitor_new(struct rundir *rd, const char *superuser, int major, PGconn *con
 	m->rd = rundir_get(rd);
 	m->major = major;
 	m->conn = conn;
+	m->own = conn ? 1 : 0;
 	(void)pthread_mutex_init(&m->lock, NULL); /* cannot fail with NULL */
 	*ret_mon = m;
 	return 0;
@@ -83,6 +116,8 @@ static int connect_locked(struct monitor *m, struct err *e)
 	rc = pgconn_open(&spec, "postgres", &m->conn, e);
 	if (rc == PGCONN_NO_DATABASE)
 		rc = pgconn_open(&spec, "template1", &m->conn, e);
+	if (rc == 0)
+		m->own++;
 	return rc;
 }
 
@@ -109,22 +144,42 @@ static int run_locked(struct monitor *m, const char *sql, int timeout_ms,
 	return rc;
 }
 
-int monitor_probe(struct monitor *m, bool *ret_active, struct err *e)
+/* What the numbers say beside those of the last probe, whose place they take. */
+static void compare_locked(struct monitor *m, const int64_t seen[static SEEN_COUNT],
+			   struct monitor_view *ret_view)
+{
+	bool moved = !m->probed || seen[SEEN_SESSIONS] != m->last[SEEN_SESSIONS] ||
+		     seen[SEEN_BUSY] != m->last[SEEN_BUSY];
+	bool changed =
+		seen[SEEN_CLIENTS] > 0 && seen[SEEN_CHANGED] != m->last[SEEN_CHANGED];
+	int64_t ago_us = seen[SEEN_CLOCK] - seen[SEEN_CHANGED];
+
+	*ret_view = (struct monitor_view){
+		.active = seen[SEEN_WORKING] > 0 || moved,
+		.connected = seen[SEEN_CLIENTS] > 0,
+		.changed = changed,
+		.ago_ms = ago_us > 0 ? ago_us / 1000 : 0, /* clocks are set back */
+	};
+	m->probed = true;
+	memcpy(m->last, seen, sizeof(m->last));
+}
+
+int monitor_probe(struct monitor *m, struct monitor_view *ret_view, struct err *e)
 {
 	CLEAN(pgconn_clear) PGresult *res = NULL;
-	const char *sessions;
+	int64_t seen[SEEN_COUNT];
 	int rc;
 
 	LOCK_SCOPE(&m->lock);
 	rc = run_locked(m, probe_sql, PROBE_TIMEOUT_MS, &res, e);
 	if (rc < 0)
 		return rc;
-	if (PQntuples(res) != 1 || PQnfields(res) != 2)
+	if (PQntuples(res) != 1 || PQnfields(res) != SEEN_COUNT)
 		return err_set(e, -EIO, "the branch's server gave no activity");
-	sessions = PQgetvalue(res, 0, 1);
-	*ret_active = strcmp(PQgetvalue(res, 0, 0), "0") != 0 ||
-		      strcmp(sessions, m->sessions) != 0;
-	(void)snprintf(m->sessions, sizeof(m->sessions), "%s", sessions);
+	for (int i = 0; i < SEEN_COUNT; i++)
+		seen[i] = strtoll(PQgetvalue(res, 0, i), NULL, 10);
+	seen[SEEN_SESSIONS] -= m->own;
+	compare_locked(m, seen, ret_view);
 	return 0;
 }
 

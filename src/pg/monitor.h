@@ -14,6 +14,7 @@
 
 #include <libpq-fe.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct monitor;
 
@@ -23,8 +24,17 @@ int monitor_new(struct rundir *rd, const char *superuser, int major, PGconn *con
 struct monitor *monitor_get(struct monitor *m);
 struct monitor *monitor_put(struct monitor *m); /* NULL is fine; returns NULL */
 
-/* Does anybody use the server now, or did somebody since the last probe? */
-int monitor_probe(struct monitor *m, bool *ret_active, struct err *e) MUST_CHECK;
+/* What a probe saw; our own sessions are left out. */
+struct monitor_view {
+	bool active;    /* somebody works now, or did since the last probe */
+	bool connected; /* a client is connected, perhaps an idle one */
+	bool changed; /* one of them began or ended something since the last probe... */
+	int64_t ago_ms; /* ...so long ago */
+};
+
+/* The first probe has nothing to compare with, and takes that as activity. */
+int monitor_probe(struct monitor *m, struct monitor_view *ret_view,
+		  struct err *e) MUST_CHECK;
 /* When it returns 0, all commits acknowledged before are on disk. */
 int monitor_sync_commit(struct monitor *m, struct err *e) MUST_CHECK;
 

@@ -16,10 +16,11 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_S "10"
+/* track_activities: our sessions do not count as work on the branch (monitor.c) */
 #define OPTIONS_BASE                                                                   \
 	"-c synchronous_commit=on -c statement_timeout=60000 -c lock_timeout=30000 "   \
 	"-c search_path=pg_catalog -c client_min_messages=error "                      \
-	"-c default_transaction_read_only=off"
+	"-c default_transaction_read_only=off -c track_activities=off"
 
 void pgconn_clean(PGconn **conn)
 {

@@ -18,6 +18,8 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		     void *ctx);
 void postmaster_socket(struct postmaster *pm,
 		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/* The fleet's settings changed. */
+void postmaster_reconfigured(struct postmaster *pm);
 /* The fleet shuts down: refuse clients, close the listener, stop. */
 void postmaster_close(struct postmaster *pm);
 /* Nothing runs and nothing is under way. */

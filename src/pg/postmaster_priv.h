@@ -69,6 +69,7 @@ struct postmaster {
 		asked_ns; /* when the first one came who waits for it; 0: nobody does */
 	int64_t active_ms; /* start of the idle window */
 	bool draining;     /* idle: new clients are led to the listener */
+	bool blind;        /* the last probe failed */
 };
 
 /* postmaster.c, called by the other two: */

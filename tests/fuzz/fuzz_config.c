@@ -7,6 +7,8 @@
 static void check_values(const struct config *c)
 {
 	MUST(text_check_name(c->default_parent) == 0);
+	MUST(strcmp(c->idle_connections, "ignore") == 0 ||
+	     strcmp(c->idle_connections, "keep") == 0);
 	MUST(c->idle_timeout_s <= INT64_MAX / 1000);
 	MUST(c->start_timeout_s >= 1 && c->start_timeout_s <= INT64_MAX / 1000);
 	MUST(strcmp(c->bin_dir, "auto") == 0 || c->bin_dir[0] == '/');

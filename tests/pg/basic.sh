@@ -127,7 +127,7 @@ for mode in on off; do
 	wait $!
 done
 
-# --- a remount brings all back; idle servers stop, sessions keep them
+# --- a remount brings all back; idle servers stop, busy ones do not
 
 unmount_store
 is 'no server is left' "$(servers_here)" ''
@@ -137,7 +137,7 @@ is 'b4 after a remount' "$(sql b4 'select count(*) from t where id > 10000')" 3
 settles 'an idle server stops' state_is b4 stopped
 like 'cleanly' "$(cat "$MNT/b4/log")" 'database system is shut down'
 (
-	echo "select 'here';"
+	echo "begin; select 'here';"
 	while [ ! -e "$TMP/enough" ]; do sleep 0.1; done
 ) | psql -X -q -h "$MNT/b4" -U postgres -d postgres >"$TMP/held.log" 2>&1 &
 watch_pid $!
@@ -145,7 +145,7 @@ settles 'a session wakes it' grep -q here "$TMP/held.log"
 since=$(sed -n 's/^since //p' "$MNT/b4/status")
 end=$((SECONDS + 6)) # three times the idle timeout
 while [ $SECONDS -lt $end ] && state_is b4 running; do sleep 0.2; done
-is 'the session keeps it awake' "$(cat "$MNT/b4/state")" running
+is 'its transaction keeps it awake' "$(cat "$MNT/b4/state")" running
 is 'without a restart' "$(sed -n 's/^since //p' "$MNT/b4/status")" "$since"
 touch "$TMP/enough"
 settles 'when it is gone the server stops' state_is b4 stopped

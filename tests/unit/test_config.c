@@ -41,6 +41,7 @@ static void test_defaults(void **state)
 	(void)state;
 	assert_int_equal(config_default(&c, NULL), 0);
 	assert_string_equal(c->default_parent, "main");
+	assert_string_equal(c->idle_connections, "ignore");
 	assert_int_equal(c->idle_timeout_s, 300);
 	assert_int_equal(c->reserve_bytes, 1073741824);
 	assert_int_equal(c->start_timeout_s, 60);
@@ -63,6 +64,7 @@ static void test_good(void **state)
 		"[branch]\n"
 		"  default_parent = base-1   ; indented, with a remark\n"
 		"  idle_timeout: never\n"
+		"idle_connections=keep\n"
 		"\n"
 		"[settings]\r\n"
 		"shared_buffers=64MB\r\n"
@@ -81,6 +83,7 @@ static void test_good(void **state)
 
 	assert_int_equal(load(state, text, strlen(text), &c, msg, sizeof(msg)), 0);
 	assert_string_equal(c->default_parent, "base-1");
+	assert_string_equal(c->idle_connections, "keep");
 	assert_int_equal(c->idle_timeout_s, 0);
 	assert_int_equal(c->reserve_bytes, 0);
 	assert_int_equal(c->start_timeout_s, 120);
@@ -114,6 +117,9 @@ static void test_bad(void **state)
 		{"[branch]\nreserve=99999999999999999999\n",
 		 "c:2: bad value '99999999999999999999' for reserve: "
 		 "it should be a size such as 500M or 1G"},
+		{"[branch]\nidle_connections=Keep\n",
+		 "c:2: bad value 'Keep' for idle_connections: it should be ignore or "
+		 "keep"},
 		{"[branch]\nidle_timeout=-1\n",
 		 "c:2: bad value '-1' for idle_timeout: "
 		 "it should be a time such as 30s, 5m or 2h, or never"},
