@@ -7,7 +7,9 @@
  *
  * A server is found by its file in STORE/run (pid and start time), by the
  * environment that postmasters keep (backends overwrite theirs with their title),
- * as a child of one found, and by the shared memory segment.
+ * as a child of one found, and by the shared memory segment.  The last means to read
+ * the memory map of every process, so it comes when the others find nobody any more,
+ * and only for segments that somebody has attached.
  */
 #include "pg/fence.h"
 
@@ -32,6 +34,8 @@
 #define SMALL_FILE 65536
 #define ENVIRON_MAX (1 << 20)
 #define MAPS_MAX (16 << 20)
+#define ROUNDS_MAX 10
+#define SEGMENTS "/proc/sysvipc/shm"
 #define MARK "PGBRANCHFS_STORE="
 
 struct victim {
@@ -266,6 +270,28 @@ static bool has_segment(pid_t pid, const void *arg)
 	return false;
 }
 
+/* Is anybody attached to it?  Also when that cannot be told. */
+static bool is_attached(const struct note *n)
+{
+	CLEAN(clean_free) char *text = NULL;
+	char *cursor, *line;
+
+	if (fd_read_file(AT_FDCWD, SEGMENTS, MAPS_MAX, &text, NULL) < 0)
+		return true;
+	cursor = text;
+	while ((line = text_next_line(&cursor))) {
+		unsigned long attached;
+		int key, id;
+
+		/* key, id, mode, size, two pids; the key is shown with a sign */
+		if (sscanf(line, "%d %d %*s %*s %*s %*s %lu", &key, &id, &attached) ==
+			    3 &&
+		    (uint32_t)key == n->shm_key && id == n->shm_id)
+			return attached > 0;
+	}
+	return false;
+}
+
 static bool any_parent(pid_t pid, const void *arg)
 {
 	char path[64];
@@ -377,7 +403,7 @@ int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 	if (!shm_key)
 		return 0;
 	/* one that is just being forked is found in the next round */
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < 3 && is_attached(&n); round++) {
 		size_t before = l.n;
 
 		rc = add_scanned(&l, has_segment, &n);
@@ -414,22 +440,39 @@ void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx)
 		(void)closedir(d);
 }
 
-/* Finds what belongs to one file STORE/run/NO.pid. */
-static int add_noted(struct victims *l, int dirfd, const char *name)
+/* 1: STORE/run/NO.pid says something; 0: it is gone, or was torn by a crash. */
+static int read_note(int dirfd, const char *name, struct note *ret_note)
 {
 	CLEAN(clean_free) char *text = NULL;
-	struct note n;
-	int rc;
+	int rc = fd_read_file(dirfd, name, SMALL_FILE, &text, NULL);
 
-	rc = fd_read_file(dirfd, name, SMALL_FILE, &text, NULL);
 	if (rc < 0)
 		return rc == -ENOENT ? 0 : rc;
-	if (!parse_note(text, &n))
-		return 0; /* torn by a crash; the environment finds it */
-	rc = add_if(l, n.pid, started_at, &n.start);
-	if (rc == 0 && n.shm_key)
-		rc = add_scanned(l, has_segment, &n);
-	return rc;
+	return parse_note(text, ret_note);
+}
+
+static int add_noted(struct victims *l, int dirfd, const char *name)
+{
+	struct note n;
+	int rc = read_note(dirfd, name, &n);
+
+	return rc > 0 ? add_if(l, n.pid, started_at, &n.start) : rc;
+}
+
+static int add_attached(struct victims *l, int dirfd, const char *name)
+{
+	struct note n;
+	int rc = read_note(dirfd, name, &n);
+
+	if (rc <= 0 || !n.shm_key || !is_attached(&n))
+		return rc < 0 ? rc : 0;
+	return add_scanned(l, has_segment, &n);
+}
+
+static int remove_note(struct victims *l, int dirfd, const char *name)
+{
+	(void)l;
+	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
 }
 
 static bool is_note(const char *name)
@@ -439,8 +482,10 @@ static bool is_note(const char *name)
 	return digits && !strcmp(name + digits, ".pid");
 }
 
-/* Calls add_noted for, or removes, all NO.pid files. */
-static int each_note(int dirfd, struct victims *l)
+/* Calls fn for all NO.pid files. */
+static int each_note(int dirfd,
+		     int (*fn)(struct victims *l, int dirfd, const char *name),
+		     struct victims *l)
 {
 	struct dirent *de;
 	int fd, rc = 0;
@@ -454,45 +499,60 @@ static int each_note(int dirfd, struct victims *l)
 		(void)close(fd);
 		return -ENOMEM;
 	}
-	while (rc == 0 && (de = readdir(d))) {
-		if (!is_note(de->d_name))
-			continue;
-		if (l)
-			rc = add_noted(l, fd, de->d_name);
-		else if (unlinkat(fd, de->d_name, 0) < 0)
-			rc = -errno;
-	}
+	while (rc == 0 && (de = readdir(d)))
+		if (is_note(de->d_name))
+			rc = fn(l, fd, de->d_name);
 	(void)closedir(d);
 	return rc;
 }
 
-int fleet_fence(struct registry *r, struct err *e)
+static int find_servers(struct registry *r, struct victims *l)
+{
+	int dirfd = registry_dirfd(r), rc;
+	size_t before = l->n;
+
+	rc = each_note(dirfd, add_noted, l);
+	if (rc == 0)
+		rc = add_scanned(l, has_mark, registry_path(r));
+	if (rc == 0)
+		rc = add_children(l);
+	if (rc == 0 && l->n == before)
+		rc = each_note(dirfd, add_attached, l);
+	return rc;
+}
+
+/* One that is just being forked is found in the next round. */
+static int end_servers(struct registry *r, struct err *e)
 {
 	CLEAN(victims_fini) struct victims l = {NULL, 0};
-	int dirfd = registry_dirfd(r), rc;
 
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < ROUNDS_MAX; round++) {
 		size_t before = l.n;
+		int rc = find_servers(r, &l);
 
-		rc = each_note(dirfd, &l);
-		if (rc == 0)
-			rc = add_scanned(&l, has_mark, registry_path(r));
-		if (rc == 0)
-			rc = add_children(&l);
 		if (rc < 0)
 			return err_set(
 				e, rc,
 				"cannot look for servers of an earlier mount: %s",
 				strerrordesc_np(-rc));
 		if (l.n == before)
-			break;
+			return 0;
 		log_warn("found %zu server processes of an earlier mount, ending them",
 			 l.n - before);
 		rc = end_all(&l, true, e);
 		if (rc < 0)
 			return err_wrap(e, rc, "an earlier mount left servers");
 	}
-	rc = each_note(dirfd, NULL);
+	return err_set(e, -EBUSY, "servers of an earlier mount go on making processes");
+}
+
+int fleet_fence(struct registry *r, struct err *e)
+{
+	int rc = end_servers(r, e);
+
+	if (rc < 0)
+		return rc;
+	rc = each_note(registry_dirfd(r), remove_note, NULL);
 	if (rc < 0)
 		return err_set(e, rc, "cannot clean the store's run directory: %s",
 			       strerrordesc_np(-rc));
