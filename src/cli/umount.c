@@ -161,13 +161,37 @@ static int take_off_dead(const char *mountpoint, struct err *e)
 	return err_set(e, -EIO, "%s", out && *out ? out : "fusermount3 failed");
 }
 
-static int unmount(const struct mount_entry *m, struct err *e)
+/*
+ * A dead mount, while another one of the store is there: a copy of an earlier one,
+ * bound to another place.  The daemon has nothing to do with it.
+ */
+static bool is_copy(const struct mount_entry *m)
+{
+	CLEAN(mounts_fini) struct mount_list list = MOUNT_LIST_INIT;
+
+	if (mounts_load(&list, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < list.n; i++) {
+		const struct mount_entry *other = &list.entries[i];
+
+		if (strcmp(other->store, m->store) == 0 &&
+		    other->dev_minor != m->dev_minor)
+			return true;
+	}
+	return false;
+}
+
+static int unmount(const struct mount_entry *m, bool dead, struct err *e)
 {
 	CLEAN(clean_fd) int pidfd = -1;
 	CLEAN(err_fini) struct err why = ERR_INIT;
 	pid_t pid = 0;
 	bool was_dead;
-	int rc = find_daemon(m->store, &pid, &pidfd, &why);
+	int rc;
+
+	if (dead && is_copy(m))
+		return take_off_dead(m->mountpoint, e);
+	rc = find_daemon(m->store, &pid, &pidfd, &why);
 
 	/* a store that is gone has no daemon; a dead mount must come off all the same
 	 */
@@ -210,7 +234,7 @@ static int run_umount(const struct cli_command *self, int argc, char **argv)
 		return opt == 'h' ? cli_help(self) : cli_usage(self, NULL);
 	if (argc - optind != 1)
 		return cli_usage(self, "umount takes the directory of one mount");
-	if (mounts_choose(argv[optind], &m, &dead, &e) < 0 || unmount(&m, &e) < 0)
+	if (mounts_choose(argv[optind], &m, &dead, &e) < 0 || unmount(&m, dead, &e) < 0)
 		return cli_fail(&e);
 	return CLI_OK;
 }

@@ -151,10 +151,13 @@ int guard_abort(unsigned dev_minor, const char *mountpoint)
 	CLEAN(clean_free)
 	char *path = text_format("/sys/fs/fuse/connections/%u/abort", dev_minor);
 	CLEAN(clean_fd) int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+	CLEAN(clean_fd) int held = -1;
 
 	if (fd >= 0 && write(fd, "1", 1) == 1)
 		return 0;
-	/* busy or not, the first thing that this does is to end the connection */
+	/* busy or not, the first thing that this does is to end the connection; held,
+	 * so that it does not take the mount away, too; O_PATH asks nobody */
+	held = open(mountpoint, O_PATH | O_CLOEXEC);
 	if (umount2(mountpoint, MNT_FORCE | UMOUNT_NOFOLLOW) < 0 && errno != EBUSY)
 		return -errno;
 	return 0;
@@ -200,8 +203,6 @@ static void watch(pid_t daemon, int pidfd, unsigned dev_minor, const char *mount
 		;
 	if (p.revents || !guard_is_dying(daemon))
 		return;
-	/* keeps a forced unmount from taking the mount away, too; asks nobody */
-	(void)!open(mountpoint, O_PATH | O_CLOEXEC);
 	(void)!guard_abort(dev_minor, mountpoint); /* nobody to tell */
 }
 

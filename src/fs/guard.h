@@ -27,8 +27,8 @@ int guard_main(int argc, char **argv);
 
 /*
  * Aborts the connection of a mount, whose daemon must be dead or dying.  dev_minor: of
- * its device number, which is the connection's.  -EPERM where neither fusectl nor the
- * right to unmount can be had.
+ * its device number, which is the connection's.  The mount stays, dead.  -EPERM where
+ * neither fusectl nor the right to unmount can be had.
  */
 int guard_abort(unsigned dev_minor, const char *mountpoint) MUST_CHECK;
 /* Was the process killed, although it may still be there?  Also when it is gone. */
