@@ -52,7 +52,7 @@ crash_conf() {
 
 # mount_env [NAME=VALUE...]: as mount_only, without the checks' noise; 0 if it came up.
 mount_env() {
-	mkdir -p "$MNT"
+	mkdir -p "$MNT" 2>/dev/null # a dead mount may be there
 	[[ " ${test_mounts[*]} " == *" $MNT "* ]] || test_mounts+=("$MNT")
 	env "$@" timeout 120 "$PGBRANCHFS" mount "$STORE" "$MNT" >"$TMP/mount.out" 2>&1
 }

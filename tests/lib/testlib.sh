@@ -350,6 +350,31 @@ unmount_store() {
 	pass "umount"
 }
 
+# slow_postgres: makes $TMP/bin, a bin_dir in which a server waits before it starts, as
+# long as there is a file $TMP/hold.
+slow_postgres() {
+	mkdir "$TMP/bin"
+	ln -s "$PGBIN"/* "$TMP/bin"
+	rm "$TMP/bin/postgres"
+	cat >"$TMP/bin/postgres" <<-WRAPPER
+		#!/bin/sh
+		case "\$1" in
+		-D) while [ -e "$TMP/hold" ]; do sleep 0.05; done ;;
+		esac
+		exec "$PGBIN/postgres" "\$@"
+	WRAPPER
+	chmod 755 "$TMP/bin" "$TMP/bin/postgres"
+}
+
+# sockets_open / more_sockets N: of the daemon; a client that is held is one more.
+sockets_open() {
+	find "/proc/$(daemon_pid)/fd" -lname 'socket:*' | wc -l
+}
+
+more_sockets() {
+	[ "$(sockets_open)" -gt "$1" ]
+}
+
 # The daemon's pid, or nothing.
 daemon_pid() {
 	daemons_here | head -n 1

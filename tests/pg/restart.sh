@@ -6,19 +6,7 @@
 need_fuse
 need_postgres
 
-# A server that waits before it starts, as long as there is a file hold.
-mkdir "$TMP/bin"
-ln -s "$PGBIN"/* "$TMP/bin"
-rm "$TMP/bin/postgres"
-cat >"$TMP/bin/postgres" <<WRAPPER
-#!/bin/sh
-case "\$1" in
--D) while [ -e "$TMP/hold" ]; do sleep 0.05; done ;;
-esac
-exec "$PGBIN/postgres" "\$@"
-WRAPPER
-chmod 755 "$TMP/bin" "$TMP/bin/postgres"
-
+slow_postgres
 new_store
 cat >"$STORE/pgbranchfs.conf" <<CONF
 [branch]
@@ -118,15 +106,9 @@ query_runs() {
 }
 settles 'a query runs' query_runs
 
-sockets() {
-	find "/proc/$(daemon_pid)/fd" -lname 'socket:*' | wc -l
-}
-more_sockets() {
-	[ "$(sockets)" -gt "$1" ]
-}
 touch "$TMP/hold"
 stat "$MNT/asleep/.s.PGSQL.5432" >/dev/null # its listener is there now
-count=$(sockets)
+count=$(sockets_open)
 sql asleep 'select 1' >"$TMP/waiting.log" 2>&1 &
 waiting=$!
 watch_pid $waiting
