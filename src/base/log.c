@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 
 static const struct {
@@ -26,9 +27,20 @@ static const struct {
 };
 
 static const char *log_ident = "pgbranchfs";
-static bool log_to_syslog;
+static bool log_to_syslog, log_to_journal;
 static enum log_level log_max = LOG_LVL_INFO;
 static atomic_uint_fast64_t log_counts[ARRAY_SIZE(log_levels)];
+
+/* Is stderr read by systemd's journal?  It says which file that is. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
 
 void log_open(const char *ident, bool to_syslog, enum log_level max)
 {
@@ -36,6 +48,7 @@ void log_open(const char *ident, bool to_syslog, enum log_level max)
 		closelog();
 	log_ident = ident;
 	log_to_syslog = to_syslog;
+	log_to_journal = !to_syslog && stderr_is_journal();
 	log_max = max;
 	if (to_syslog)
 		openlog(ident, LOG_PID, LOG_DAEMON);
@@ -84,7 +97,9 @@ void log_write(enum log_level lvl, const char *fmt, ...)
 		(void)vsnprintf(fixed, sizeof(fixed), fmt, ap); /* may be cut */
 		va_end(ap);
 	}
-	if (!log_to_syslog)
+	if (log_to_journal) /* it knows who we are, and not how bad it is */
+		str_printf(&line, "<%d>", log_levels[lvl].priority);
+	else if (!log_to_syslog)
 		str_printf(&line, "%s: %s", log_ident, log_levels[lvl].prefix);
 	log_escape(&line, heap ? heap : fixed);
 	if (log_to_syslog) {

@@ -16,7 +16,10 @@
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
 
-/* To syslog (daemonised) or stderr (foreground).  Call before threads start. */
+/*
+ * To syslog (daemonised) or stderr (foreground; in the form that systemd's journal
+ * takes, if it reads that).  Call before threads start.
+ */
 void log_open(const char *ident, bool to_syslog, enum log_level max);
 void log_write(enum log_level lvl, const char *fmt, ...) PRINTF_LIKE(2, 3);
 

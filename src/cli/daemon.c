@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/notify.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/mounts.h"
@@ -46,7 +47,9 @@ struct daemon {
 	gid_t run_as_gid;
 	int signal_fd, mounts_fd;
 	struct loop_io *signal_io, *mounts_io;
+	struct loop_timer *watchdog; /* NULL: nobody wants to hear of us */
 	bool stopping;
+	bool hangs; /* no worker answers */
 };
 
 static void block_signals(sigset_t *ret_set)
@@ -127,14 +130,23 @@ static struct fleet_config fleet_config_of(const struct daemon *d)
 	};
 }
 
+static void tell_ready(const struct daemon *d)
+{
+	notify_send("READY=1\nSTATUS=%s is mounted at %s", d->spec->store,
+		    d->spec->mountpoint);
+}
+
 static void daemon_reload(struct daemon *d)
 {
 	CLEAN(err_fini) struct err e = ERR_INIT;
 	struct config *fresh = NULL, *old = d->cfg;
 	struct fleet_config fleet_cfg;
 
+	notify_reloading();
 	if (load_config(d, &fresh, &e) < 0 || config_keep_fixed(fresh, old) < 0) {
 		log_error("%s; keeping the settings as they were", err_text(&e));
+		notify_send("READY=1\nSTATUS=The settings are as they were: %s",
+			    err_text(&e));
 		(void)config_free(fresh); /* returns NULL */
 		return;
 	}
@@ -144,6 +156,7 @@ static void daemon_reload(struct daemon *d)
 	control_configure(d->control, fresh);
 	(void)config_free(old); /* nobody borrows it any more */
 	log_info("the configuration was read again");
+	tell_ready(d);
 }
 
 static void fleet_is_down(void *ctx, int rc, const struct err *e)
@@ -162,6 +175,7 @@ static void daemon_stop(struct daemon *d, const char *why)
 		return;
 	d->stopping = true;
 	log_info("%s: stopping all servers", why);
+	notify_send("STOPPING=1\nSTATUS=Stopping all servers: %s", why);
 	fleet_shutdown(d->fleet, fleet_is_down, d);
 }
 
@@ -177,6 +191,35 @@ static void on_signal(void *ctx, uint32_t events)
 		else if (si.ssi_signo != SIGHUP)
 			daemon_stop(d, "got a signal to end");
 	}
+}
+
+/* The loop runs, or this would not; the workers have to answer. */
+static void on_watchdog(void *ctx)
+{
+	struct daemon *d = ctx;
+	bool alive = fs_session_pulse(d->session);
+
+	if (alive)
+		notify_send("WATCHDOG=1");
+	else if (!d->hangs)
+		log_error("no worker of the mount answers; the service manager will "
+			  "end this process if that goes on");
+	d->hangs = !alive;
+	/* one that was missed is not the end */
+	loop_timer_arm(d->watchdog, notify_watchdog_ms() / 2);
+}
+
+static int start_watchdog(struct daemon *d, struct err *e)
+{
+	int rc;
+
+	if (notify_watchdog_ms() == 0)
+		return 0;
+	rc = loop_timer_new(d->loop, on_watchdog, d, &d->watchdog);
+	if (rc < 0)
+		return err_set(e, rc, "out of memory");
+	loop_timer_arm(d->watchdog, 0);
+	return 0;
 }
 
 static void mount_is_gone(void *ctx)
@@ -282,6 +325,8 @@ static int daemon_start(struct daemon *d, const sigset_t *signals, struct err *e
 		rc = watch_mounts(d, e);
 	if (rc == 0)
 		rc = fs_session_start(d->session, d->control, on_gone, d, e);
+	if (rc == 0)
+		rc = start_watchdog(d, e);
 	return rc;
 }
 
@@ -297,6 +342,7 @@ static void daemon_fini(struct daemon *d)
 	d->registry = registry_close(d->registry);
 	d->signal_io = loop_io_free(d->signal_io);
 	d->mounts_io = loop_io_free(d->mounts_io);
+	d->watchdog = loop_timer_free(d->watchdog);
 	d->loop = loop_free(d->loop);
 	clean_fd(&d->signal_fd);
 	clean_fd(&d->mounts_fd);
@@ -317,15 +363,19 @@ int daemon_run(const struct daemon_spec *spec, void (*ready)(void *ctx), void *c
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		log_warn("cannot become a subreaper: %s; going on without",
 			 strerrordesc_np(errno));
+	notify_send("STATUS=Looking for servers of an earlier mount");
 	rc = daemon_start(&d, &signals, e);
 	if (rc == 0) {
 		log_info("store %s is mounted at %s", spec->store, spec->mountpoint);
+		tell_ready(&d);
 		ready(ctx);
 		rc = loop_run(d.loop);
 		if (rc < 0)
 			(void)err_set(e, rc, "the event loop failed: %s",
 				      strerrordesc_np(-rc));
 	}
+	if (rc < 0)
+		notify_send("STATUS=%s", err_text(e));
 	daemon_fini(&d);
 	if (rc == 0)
 		log_info("store %s is unmounted", spec->store);

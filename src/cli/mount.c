@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/text.h"
 #include "cli/daemon.h"
 #include "cli/mounts.h"
@@ -208,6 +209,7 @@ static int run_foreground(const struct daemon_spec *spec)
 	int none = -1;
 
 	log_open("pgbranchfs", false, LOG_LVL_INFO);
+	notify_open();
 	return daemon_run(spec, report_ready, &none, &e) < 0 ? cli_fail(&e) : CLI_OK;
 }
 

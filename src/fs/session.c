@@ -47,12 +47,20 @@
 /* For what the kernel has to end once the mount is off everywhere. */
 #define END_PATIENCE_MS 1000
 
+struct worker {
+	struct fs_session *session;
+	pthread_t thread;
+	atomic_uint turns; /* odd while it handles a request */
+	unsigned seen;     /* by fs_session_pulse */
+	char apart[64];    /* so that no two of them count on one cache line */
+};
+
 struct fs_session {
 	struct fs fs;
 	char *mountpoint;
 	dev_t dev; /* of the mount; 0: not known */
 	struct guard *guard;
-	pthread_t threads[WORKERS];
+	struct worker workers[WORKERS];
 	unsigned thread_count;
 	atomic_bool stopping;
 	atomic_bool told; /* that the kernel ended the mount */
@@ -262,24 +270,30 @@ static uint32_t opcode_of(const struct fuse_buf *buf)
 	return opcode;
 }
 
-/* Reads and handles one request; <= 0 when there is nothing more to come. */
-static int serve_one(struct fs_session *s, struct fuse_buf *buf)
+/* Reads and handles one request; <= 0 when there is nothing more to come.  turns (may
+ * be NULL) is counted up when that begins and when it is done. */
+static int serve_one(struct fs_session *s, struct fuse_buf *buf, atomic_uint *turns)
 {
 	int rc = fuse_session_receive_buf(s->fs.se, buf);
 
 	if (rc == -EINTR || rc == -EAGAIN)
 		return fuse_session_exited(s->fs.se) ? 0 : 1;
-	if (rc > 0) {
-		reqstat_begin(opcode_of(buf));
-		fuse_session_process_buf(s->fs.se, buf);
-		reqstat_end();
-	}
+	if (rc <= 0)
+		return rc;
+	reqstat_begin(opcode_of(buf));
+	if (turns)
+		atomic_fetch_add(turns, 1);
+	fuse_session_process_buf(s->fs.se, buf);
+	if (turns)
+		atomic_fetch_add(turns, 1);
+	reqstat_end();
 	return rc;
 }
 
 static void *work(void *arg)
 {
-	struct fs_session *s = arg;
+	struct worker *w = arg;
+	struct fs_session *s = w->session;
 	struct fuse_buf buf;
 	int rc = 1;
 
@@ -290,7 +304,7 @@ static void *work(void *arg)
 	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); /* where it is permitted */
 #endif
 	while (rc > 0 && !fuse_session_exited(s->fs.se))
-		rc = serve_one(s, &buf);
+		rc = serve_one(s, &buf, &w->turns);
 	if (rc < 0)
 		log_error("reading requests failed: %s, ending the mount",
 			  strerror(-rc));
@@ -310,7 +324,7 @@ static int answer_init(struct fs_session *s)
 	memset(&buf, 0, sizeof(buf));
 	/* newer libfuse may have done it while mounting */
 	while (rc > 0 && !atomic_load(&s->fs.inited))
-		rc = serve_one(s, &buf);
+		rc = serve_one(s, &buf, NULL);
 	free(buf.mem);
 	return rc > 0 ? 0 : rc < 0 ? rc : -ENODEV;
 }
@@ -335,7 +349,10 @@ static int start_workers(struct fs_session *s)
 	(void)sigdelset(&all, SIGNAL_END);
 	(void)pthread_sigmask(SIG_BLOCK, &all, &old);
 	while (rc == 0 && s->thread_count < WORKERS) {
-		rc = -pthread_create(&s->threads[s->thread_count], NULL, work, s);
+		struct worker *w = &s->workers[s->thread_count];
+
+		w->session = s;
+		rc = -pthread_create(&w->thread, NULL, work, w);
 		if (rc == 0)
 			s->thread_count++;
 	}
@@ -384,6 +401,21 @@ int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void 
 	return 0;
 }
 
+bool fs_session_pulse(struct fs_session *s)
+{
+	bool alive = false;
+
+	for (unsigned i = 0; i < s->thread_count; i++) {
+		struct worker *w = &s->workers[i];
+		unsigned turns = atomic_load(&w->turns);
+
+		if (turns % 2 == 0 || turns != w->seen)
+			alive = true;
+		w->seen = turns;
+	}
+	return alive;
+}
+
 static void join_workers(struct fs_session *s, bool call_off)
 {
 	struct timespec until;
@@ -391,19 +423,19 @@ static void join_workers(struct fs_session *s, bool call_off)
 
 	for (i = 0; i < s->thread_count; i++) {
 		if (!call_off) {
-			(void)pthread_join(s->threads[i], NULL);
+			(void)pthread_join(s->workers[i].thread, NULL);
 			continue;
 		}
 		/* again and again: a signal just before the read is lost */
 		do {
-			(void)pthread_kill(s->threads[i], SIGNAL_END);
+			(void)pthread_kill(s->workers[i].thread, SIGNAL_END);
 			(void)clock_gettime(CLOCK_REALTIME, &until);
 			until.tv_nsec += JOIN_STEP_NS;
 			if (until.tv_nsec >= 1000000000) {
 				until.tv_nsec -= 1000000000;
 				until.tv_sec++;
 			}
-		} while (pthread_timedjoin_np(s->threads[i], NULL, &until) ==
+		} while (pthread_timedjoin_np(s->workers[i].thread, NULL, &until) ==
 			 ETIMEDOUT);
 	}
 	s->thread_count = 0;

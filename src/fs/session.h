@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "ctl/control.h"
 
+#include <stdbool.h>
+
 struct fs_session;
 
 /*
@@ -24,6 +26,11 @@ int fs_session_mount(const char *mountpoint, const char *source,
  */
 int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void *ctx),
 		     void *ctx, struct err *e) MUST_CHECK;
+/*
+ * Has a worker had time for a request since the call before?  False when all of them
+ * are in the same ones as then.  One thread; the first call is true.
+ */
+bool fs_session_pulse(struct fs_session *s) MUST_CHECK;
 /* Unmounts (lazily if it is busy) and joins the workers. */
 void fs_session_stop(struct fs_session *s);
 struct fs_session *fs_session_free(struct fs_session *s);
