@@ -14,10 +14,6 @@
  * top is still empty, the child stands on the layer below it and only 4 is left.
  * What the child stands on is decided once, by looking at the top (base_of): the
  * parent is being written, and a moment later the top may be another, or not empty.
- *
- * A change whose record cannot be made durable is taken back on disk, so that memory
- * and disk agree.  A failed fsync of the directory of records cannot be: from then on
- * no change of a record is accepted until the store is mounted again.
  */
 #include "store/registry_priv.h"
 
@@ -32,58 +28,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-
-void record_path(const char *name, char buf[static RECORD_PATH_MAX])
-{
-	(void)snprintf(buf, RECORD_PATH_MAX, "branches/%s.ini", name);
-}
-
-/* Does what was done to branches/ survive a power cut? */
-static int sync_records(struct registry *r)
-{
-	uint64_t mark;
-	int rc;
-
-	dsync_mark(&r->store.records);
-	rc = dsync_begin(&r->store.records, &mark);
-	if (rc <= 0)
-		return rc;
-	rc = fd_sync_dir(r->store.fd, "branches");
-	if (rc < 0)
-		log_error("%s/branches: fsync failed: %s; no branch can be made or "
-			  "changed until the store is mounted again",
-			  r->path, strerror(-rc));
-	return dsync_end(&r->store.records, mark, rc);
-}
-
-static int records_failed(struct registry *r)
-{
-	return atomic_load(&r->store.records.failed);
-}
-
-/* The record's text, which holds the name of its file. */
-static char *record_text(const char *name, const struct branch_meta *meta)
-{
-	struct branch_meta m = *meta;
-
-	(void)snprintf(m.name, sizeof(m.name), "%s", name);
-	return branch_meta_encode(&m);
-}
-
-int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
-{
-	CLEAN(clean_free) char *text = record_text(name, meta);
-	char path[RECORD_PATH_MAX];
-	int rc = records_failed(r);
-
-	if (rc < 0)
-		return rc;
-	if (!text)
-		return -ENOMEM;
-	record_path(name, path);
-	rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
-	return rc < 0 ? rc : sync_records(r);
-}
 
 int registry_add(struct registry *r, struct branch *b)
 {
@@ -174,17 +118,6 @@ static bool top_is_empty(struct registry *r, struct branch *b)
 	return faccessat(r->store.fd, b->top->dir, F_OK, 0) < 0 && errno == ENOENT;
 }
 
-/* Appends a reference; without memory the layer is found again in another way. */
-static void remember_layer(struct layer ***v, size_t *n, struct layer *l)
-{
-	struct layer **more = realloc(*v, (*n + 1) * sizeof(struct layer *));
-
-	if (!more)
-		return;
-	*v = more;
-	more[(*n)++] = layer_get(l);
-}
-
 /* Seals the parent's top and gives it a new one: steps 1 to 3 above. */
 static int freeze(struct registry *r, struct branch *p)
 {
@@ -223,59 +156,9 @@ static int freeze(struct registry *r, struct branch *p)
 	p->meta = m;
 	p->top = top;
 	/* if not remembered: a start on it flushes it too */
-	remember_layer(&r->sealed, &r->nsealed, old);
+	layer_remember(&r->sealed, &r->nsealed, old);
 	layer_put(old); /* the new top holds it */
 	return 0;
-}
-
-/* --- names in records --- */
-
-void registry_note_misnamed(struct registry *r, struct branch *b)
-{
-	if (!b->misnamed)
-		r->misnamed++;
-	b->misnamed = true;
-}
-
-/*
- * A record with a branch's old name inside is found out as that branch's own only
- * while no other file has that name.  So it is put right before a name is taken.
- */
-static int settle_names(struct registry *r, struct err *e)
-{
-	struct branch *b, *next;
-
-	if (r->misnamed == 0)
-		return 0;
-	HASH_ITER(hh_no, r->by_no, b, next)
-	{
-		int rc = b->misnamed ? registry_save(r, b->name, &b->meta) : 0;
-
-		if (rc < 0)
-			return err_set(e, rc,
-				       "cannot write the record of branch '%s': %s",
-				       b->name, strerror(-rc));
-		b->misnamed = false;
-	}
-	r->misnamed = 0;
-	return 0;
-}
-
-/* The name of a record that cannot be served is not free: it would be lost. */
-static int check_no_record(struct registry *r, const char *name, struct err *e)
-{
-	char path[RECORD_PATH_MAX];
-	struct stat st;
-
-	record_path(name, path);
-	if (fstatat(r->store.fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0
-				       : err_set(e, -errno, "cannot look for %s/%s: %s",
-						 r->path, path, strerror(errno));
-	err_set(e, -EEXIST, "branch '%s' exists, but its record %s/%s is damaged", name,
-		r->path, path);
-	return err_hint(e, "put the record back from a copy of the store, or move it "
-			   "out of the way, and mount again");
 }
 
 static int check_new_branch(struct registry *r, const char *name, struct err *e)
@@ -296,8 +179,8 @@ static int check_new_branch(struct registry *r, const char *name, struct err *e)
 		branch_put(b);
 		return err_set(e, -EEXIST, "branch '%s' exists", name);
 	}
-	rc = check_no_record(r, name, e);
-	return rc < 0 ? rc : settle_names(r, e);
+	rc = record_check_free(r, name, e);
+	return rc < 0 ? rc : record_settle_names(r, e);
 }
 
 static int add_child(struct registry *r, const struct branch_spec *spec,
@@ -404,21 +287,6 @@ static void name_in_children(struct registry *r, struct branch *parent)
 	}
 }
 
-static int move_record(struct registry *r, const char *from, const char *to)
-{
-	int fd = r->store.fd, rc;
-
-	if (FAULT_FAILS("registry.rename", from) || renameat(fd, from, fd, to) < 0)
-		return -errno;
-	FAULT_POINT("registry.renamed");
-	rc = sync_records(r);
-	if (rc < 0 && renameat(fd, to, fd, from) < 0)
-		log_error("%s/%s: cannot take its new name back: %m; the next mount "
-			  "has the new name",
-			  r->path, from);
-	return rc;
-}
-
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
@@ -436,7 +304,7 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 	record_path(newname, to);
 	rc = records_failed(r);
 	if (rc == 0)
-		rc = move_record(r, from, to);
+		rc = record_move(r, from, to);
 	if (rc < 0)
 		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
 			       b->name, strerror(-rc));
@@ -448,7 +316,7 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		log_warn("branch %s: cannot write its new name into its record; trying "
 			 "again later",
 			 newname);
-		registry_note_misnamed(r, b);
+		record_note_misnamed(r, b);
 	}
 	FAULT_POINT("registry.renamed-inside");
 	WRITE_SCOPE(&r->table);
@@ -462,37 +330,6 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 	return 0;
 }
 
-/* One user less for a layer; the last one's going makes it dead. */
-static void layer_release(struct registry *r, struct layer *l)
-{
-	/* if not remembered: it is an orphan at the next mount */
-	if (atomic_fetch_sub(&l->users, 1) == 1)
-		remember_layer(&r->dead, &r->ndead, l);
-}
-
-static int remove_record(struct registry *r, struct branch *b)
-{
-	CLEAN(clean_free) char *text = record_text(b->name, &b->meta);
-	char path[RECORD_PATH_MAX];
-	int rc, undo;
-
-	if (!text)
-		return -ENOMEM;
-	record_path(b->name, path);
-	if (FAULT_FAILS("registry.unlink", path) || unlinkat(r->store.fd, path, 0) < 0)
-		return -errno;
-	FAULT_POINT("registry.record-removed");
-	rc = sync_records(r);
-	if (rc == 0)
-		return 0;
-	undo = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
-	if (undo < 0)
-		log_error("%s/%s: cannot put the record back: %s; the branch is gone "
-			  "at the next mount",
-			  r->path, path, strerror(-undo));
-	return rc;
-}
-
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
 {
 	int rc;
@@ -504,7 +341,7 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
 	rc = records_failed(r);
 	if (rc == 0)
-		rc = remove_record(r, b);
+		rc = record_remove(r, b->name, &b->meta);
 	if (rc < 0)
 		return err_set(e, rc, "cannot remove the record of branch '%s': %s",
 			       b->name, strerror(-rc));
@@ -521,114 +358,4 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 	layer_release(r, b->top);
 	branch_put(b); /* the table's */
 	return 0;
-}
-
-/* --- in the background --- */
-
-static struct layer *take_sealed(struct registry *r)
-{
-	LOCK_SCOPE(&r->change);
-	return r->nsealed > 0 ? r->sealed[--r->nsealed] : NULL;
-}
-
-/* Flushes what a freeze sealed; what fails, as on a full disk, stays in the list. */
-static int flush_sealed(struct registry *r)
-{
-	struct layer **again = NULL, *l;
-	size_t n = 0;
-	int rc = 0;
-
-	while ((l = take_sealed(r)) != NULL) {
-		/* a dead one is not worth it */
-		int one = atomic_load(&l->users) > 0 ? layer_flush(l) : 0;
-
-		if (one < 0)
-			remember_layer(&again, &n, l);
-		rc = rc < 0 ? rc : one;
-		layer_put(l);
-	}
-	LOCK_SCOPE(&r->change);
-	while (n > 0) {
-		remember_layer(&r->sealed, &r->nsealed, again[--n]);
-		layer_put(again[n]);
-	}
-	free(again);
-	return rc;
-}
-
-int registry_flush(struct registry *r)
-{
-	struct branch **list = NULL;
-	int rc = flush_sealed(r), listed = registry_list(r, &list);
-
-	rc = rc < 0 ? rc : listed; /* what fails in one place keeps no other back */
-	for (struct branch **b = list; b && *b; b++) {
-		int one = branch_sync(*b);
-
-		rc = rc < 0 ? rc : one;
-	}
-	branch_list_free(list);
-	return rc;
-}
-
-static int remove_layer_dir(struct registry *r, uint32_t id)
-{
-	char path[32];
-	int rc;
-
-	(void)snprintf(path, sizeof(path), "layers/%08x", id);
-	rc = fd_remove_tree(r->store.fd, path);
-	FAULT_POINT("registry.layer-removed");
-	if (rc < 0)
-		log_warn("%s: cannot remove: %s; trying again at the next mount", path,
-			 strerror(-rc));
-	return rc;
-}
-
-/* The next dead layer, if it is still one; a reference for the caller. */
-static struct layer *take_dead(struct registry *r)
-{
-	LOCK_SCOPE(&r->change);
-	while (r->ndead > 0) {
-		struct layer *l = r->dead[--r->ndead];
-
-		if (atomic_load(&l->users) == 0 && l->id >= r->keep_below)
-			return l;
-		layer_put(l);
-	}
-	return NULL;
-}
-
-static bool take_orphan(struct registry *r, uint32_t *ret_id)
-{
-	LOCK_SCOPE(&r->change);
-	if (r->norphans == 0)
-		return false;
-	*ret_id = r->orphans[--r->norphans];
-	return true;
-}
-
-int registry_reclaim(struct registry *r)
-{
-	struct layer *l;
-	uint32_t id;
-	int rc = 0;
-
-	while ((l = take_dead(r)) != NULL) {
-		int one = remove_layer_dir(r, l->id);
-
-		layer_let_go(l); /* somebody may still hold the branch */
-		rc = rc < 0 ? rc : one;
-		if (l->parent) {
-			LOCK_SCOPE(&r->change);
-			layer_release(r, l->parent);
-		}
-		layer_put(l);
-	}
-	while (take_orphan(r, &id)) {
-		int one = remove_layer_dir(r, id);
-
-		rc = rc < 0 ? rc : one;
-	}
-	return rc;
 }

@@ -64,15 +64,38 @@ struct layer *branch_top(struct branch *b);
 int branch_sync(struct branch *b) MUST_CHECK;
 /* Enters it in the tables; the caller's reference becomes the table's. */
 int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
-/* Writes the record durably, with its name in it. */
-int registry_save(struct registry *r, const char *name,
-		  const struct branch_meta *meta) MUST_CHECK;
-/* A record that holds another name than its file: to be written again. */
-void registry_note_misnamed(struct registry *r, struct branch *b);
-/* Reads all records and makes the branches; removes no layer. */
-int registry_read(struct registry *r, struct err *e) MUST_CHECK;
+
+/* --- registry_record.c; all but record_path with registry->change held --- */
 
 #define RECORD_PATH_MAX (sizeof("branches/") + 64 + sizeof(".ini"))
 void record_path(const char *name, char buf[static RECORD_PATH_MAX]);
+/* Writes the record durably, with its name in it. */
+int registry_save(struct registry *r, const char *name,
+		  const struct branch_meta *meta) MUST_CHECK;
+/* A failed fsync of branches/ sticks: -errno until the next mount. */
+int records_failed(struct registry *r) MUST_CHECK;
+/* Paths of record_path; when it fails the record has its old name. */
+int record_move(struct registry *r, const char *from, const char *to) MUST_CHECK;
+/* The record of this name and content; when it fails it is there again. */
+int record_remove(struct registry *r, const char *name,
+		  const struct branch_meta *meta) MUST_CHECK;
+/* Is there no file of this name?  -EEXIST: there is, and it is damaged. */
+int record_check_free(struct registry *r, const char *name, struct err *e) MUST_CHECK;
+/* A record that holds another name than its file: to be written again... */
+void record_note_misnamed(struct registry *r, struct branch *b);
+/* ...which is done here, before a name is taken. */
+int record_settle_names(struct registry *r, struct err *e) MUST_CHECK;
+
+/* --- registry_upkeep.c; with registry->change held --- */
+
+/* Appends a reference; without memory the layer is found again in another way. */
+void layer_remember(struct layer ***v, size_t *n, struct layer *l);
+/* One user less for a layer; the last one's going makes it dead. */
+void layer_release(struct registry *r, struct layer *l);
+
+/* --- registry_read.c --- */
+
+/* Reads all records and makes the branches; removes no layer. */
+int registry_read(struct registry *r, struct err *e) MUST_CHECK;
 
 #endif

@@ -302,7 +302,7 @@ static int take_record(struct reading *rd, const struct found *f)
 		log_warn("branch %s: cannot write its name into its record; trying "
 			 "again later",
 			 f->name);
-		registry_note_misnamed(r, b);
+		record_note_misnamed(r, b);
 	}
 	return 0;
 }
