@@ -47,6 +47,13 @@ void control_rename(struct control *c, const struct caller *who, const char *fro
 /* word: "running" or "stopped". */
 void control_set_state(struct control *c, const struct caller *who, struct branch *b,
 		       const char *word, control_done done, void *ctx);
+/* word: see input_parse_expires. */
+void control_set_expires(struct control *c, const struct caller *who, struct branch *b,
+			 const char *word, control_done done, void *ctx);
+/* word: "1" or "0". */
+void control_set_protected(struct control *c, const struct caller *who,
+			   struct branch *b, const char *word, control_done done,
+			   void *ctx);
 /* chmod, chown, chgrp of the branch directory; mode (mode_t)-1: keep. */
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,

@@ -20,7 +20,7 @@ static int check_protected(const struct branch_info *info, struct err *e)
 	(void)err_set(e, -EPERM, "branch '%s' is protected", info->name);
 	(void)err_hint(e, strcmp(info->name, MAIN_BRANCH) == 0
 				  ? "the base branch stays as long as the store"
-				  : "a protected branch cannot be discarded");
+				  : "its owner may write 0 to its file protected");
 	return -EPERM;
 }
 

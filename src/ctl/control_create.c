@@ -94,6 +94,7 @@ static int create_branch(struct request *rq, struct branch *parent)
 		.owner = rq->who.uid,
 		.group = rq->who.gid,
 		.mode = rq->mode,
+		.expires = control_first_expires(rq->c, time(NULL)),
 	};
 	struct branch_info info;
 	int rc = request_authorise(rq, POLICY_CREATE, parent, &info);

@@ -19,6 +19,8 @@ enum policy_verb {
 	POLICY_STATE,
 	POLICY_CHMOD,
 	POLICY_CHOWN,
+	POLICY_EXPIRES,
+	POLICY_PROTECT,
 };
 
 /*

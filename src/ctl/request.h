@@ -60,6 +60,8 @@ struct request {
 	uid_t owner;
 	gid_t group;
 	enum pm_want want;   /* set_state */
+	time_t expires;      /* set_expires */
+	bool on;             /* set_protected */
 	bool stopped_for_it; /* set_access: the stop flag is ours to take back */
 };
 
@@ -85,6 +87,8 @@ void request_want_unclaim(struct request *rq, enum pm_want want, fleet_done done
 /* 0, or the sentence in rq->err: -ENOENT when b was discarded, else policy's. */
 int request_authorise(struct request *rq, enum policy_verb verb, struct branch *b,
 		      struct branch_info *ret_info) MUST_CHECK;
+/* control_lifetime.c: when a branch that is made now expires; 0: never. */
+time_t control_first_expires(struct control *c, time_t now);
 /* Is name fit for a branch of this mount? */
 int control_check_name(const struct control *c, const char *name,
 		       struct err *e) MUST_CHECK;

@@ -109,6 +109,7 @@ static void render_fields(const struct status_view *v, bool json, struct str *ou
 	field_time(&so, "created", info->created);
 	field_time(&so, "last_active", info->last_active);
 	field_since(&so, "idle", info->last_active);
+	field_time(&so, "expires", info->expires);
 	field_number(&so, "depth", info->depth);
 	field_number(&so, "bytes", v->bytes);
 	field_bool(&so, "protected", info->is_protected);
@@ -172,6 +173,14 @@ static void render_owner(const struct branch_info *info, struct str *out)
 		str_printf(out, "%u\n", info->owner);
 }
 
+static void render_expires(const struct branch_info *info, struct str *out)
+{
+	char when[21];
+
+	text_format_time(info->expires, when);
+	str_printf(out, "%s\n", info->expires ? when : "never");
+}
+
 static int render_branch(struct control *c, enum status_file which, struct branch *b,
 			 struct str *out)
 {
@@ -190,6 +199,10 @@ static int render_branch(struct control *c, enum status_file which, struct branc
 		render_parent(&info, out);
 	} else if (which == STATUS_OWNER) {
 		render_owner(&info, out);
+	} else if (which == STATUS_EXPIRES) {
+		render_expires(&info, out);
+	} else if (which == STATUS_PROTECTED) {
+		str_add(out, info.is_protected ? "1\n" : "0\n");
 	} else {
 		return -EINVAL;
 	}
@@ -250,6 +263,9 @@ static int render_readme(struct control *c, struct str *out)
 		"  echo stopped > NAME/state    stop its server and keep it stopped\n"
 		"  echo running > NAME/state    start it; connecting wakes it again "
 		"from now on\n"
+		"  echo 2h > NAME/expires       discard it in two hours; or a time, or "
+		"never\n"
+		"  echo 1 > NAME/protected      refuse to discard it; 0 lifts that\n"
 		"  chmod 750 NAME; chgrp GROUP NAME    share it with a group\n\n",
 		parent);
 	str_printf(out,

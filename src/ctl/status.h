@@ -20,6 +20,8 @@ enum status_file {
 	STATUS_URL,
 	STATUS_PARENT,
 	STATUS_OWNER,
+	STATUS_EXPIRES,
+	STATUS_PROTECTED,
 };
 
 /* Appends the file's content; b is NULL for those of the root. */

@@ -26,8 +26,31 @@ static const struct ctl_file branch_files[] = {
 	{FID_URL, "url", 0444, STATUS_URL},
 	{FID_PARENT, "parent", 0444, STATUS_PARENT},
 	{FID_OWNER, "owner", 0444, STATUS_OWNER},
+	{FID_EXPIRES, "expires", 0644, STATUS_EXPIRES},
+	{FID_PROTECTED, "protected", 0644, STATUS_PROTECTED},
 	{FID_LOG, "log", 0444, STATUS_TEXT},
 };
+
+/* A write to one of these is one request; word: what was written. */
+static const struct ctl_action {
+	uint64_t fid;
+	void (*ask)(struct control *c, const struct caller *who, struct branch *b,
+		    const char *word, control_done done, void *ctx);
+	const char *takes;
+} branch_actions[] = {
+	{FID_STATE, control_set_state, "one word: running or stopped"},
+	{FID_EXPIRES, control_set_expires,
+	 "a time such as 2h or 2026-11-22T10:00:00Z, or never"},
+	{FID_PROTECTED, control_set_protected, "1 or 0"},
+};
+
+static const struct ctl_action *action_of(const struct node *n)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(branch_actions); i++)
+		if (n->kind == NODE_BRANCH_FILE && n->fid == branch_actions[i].fid)
+			return &branch_actions[i];
+	return NULL;
+}
 
 const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i)
 {
@@ -170,9 +193,9 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 	return rc;
 }
 
-static bool is_writable(const struct node *n)
+bool ctl_is_writable(const struct node *n)
 {
-	return n->kind == NODE_BRANCH_FILE && n->fid == FID_STATE;
+	return action_of(n) != NULL;
 }
 
 int ctl_open(fuse_req_t req, const struct node *n, int flags, struct ctl_handle *ret_h)
@@ -182,7 +205,7 @@ int ctl_open(fuse_req_t req, const struct node *n, int flags, struct ctl_handle 
 	int rc;
 
 	if ((flags & O_ACCMODE) != O_RDONLY) {
-		if (!is_writable(n))
+		if (!ctl_is_writable(n))
 			return fs_refuse(req, -EPERM, "%s can only be read",
 					 file_of(n)->name);
 		node_bump_version();
@@ -239,7 +262,7 @@ void ctl_read(fuse_req_t req, const struct node *n, const struct ctl_handle *h,
 	(void)fuse_reply_buf(req, buf, size);
 }
 
-static void state_written(void *ctx, int rc, struct branch *b)
+static void file_written(void *ctx, int rc, struct branch *b)
 {
 	struct wait *w = ctx;
 
@@ -254,11 +277,12 @@ static void state_written(void *ctx, int rc, struct branch *b)
 
 void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t size)
 {
+	const struct ctl_action *act = action_of(n);
 	CLEAN(clean_free) char *word = NULL;
 	struct wait *w;
 	int rc;
 
-	if (!is_writable(n)) {
+	if (!act) {
 		fs_reply_err(req, "write", n,
 			     fs_refuse(req, -EPERM, "%s can only be read",
 				       file_of(n)->name));
@@ -267,7 +291,7 @@ void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t siz
 	/* each write is one request, wherever the writer thinks that it puts it */
 	rc = input_parse_word(buf, size, &word);
 	if (rc == -EINVAL)
-		rc = fs_refuse(req, rc, "state takes one word: running or stopped");
+		rc = fs_refuse(req, rc, "%s takes %s", file_of(n)->name, act->takes);
 	if (rc < 0) {
 		fs_reply_err(req, "write", n, rc);
 		return;
@@ -276,7 +300,7 @@ void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t siz
 	if (!w)
 		return;
 	w->size = size;
-	control_set_state(w->fs->control, &w->who, w->b, w->name, state_written, w);
+	act->ask(w->fs->control, &w->who, w->b, w->name, file_written, w);
 }
 
 void ctl_show_growth(struct fs *fs, const struct node *n, const struct stat *st)

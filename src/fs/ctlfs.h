@@ -30,6 +30,8 @@ struct ctl_file {
 const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i);
 const struct ctl_file *ctl_file_named(enum node_kind kind, const char *name);
 
+/* Is it a virtual file that takes writes? */
+bool ctl_is_writable(const struct node *n);
 /* stat of every node that no overlay serves. */
 int ctl_stat(struct fs *fs, const struct node *n, uid_t uid,
 	     struct stat *ret_st) MUST_CHECK;

@@ -168,9 +168,20 @@ fuse_ino_t node_id(const struct node *n, const struct stat *st)
 	if (!node_is_versioned(n))
 		return node_ino(n);
 	version = (uint64_t)st->st_size * UINT64_C(0x9e3779b97f4a7c15) >> 40;
-	if (n->kind == NODE_BRANCH_FILE && n->fid == FID_STATE)
+	if (ctl_is_writable(n))
 		version += atomic_load(&version_bump);
 	return ID_VERSIONED | (version & VERSION_MASK) << VERSION_SHIFT | node_ino(n);
+}
+
+void node_touch(struct fs *fs, const struct node *n)
+{
+	struct pm_status st;
+
+	if (n->kind != NODE_DATA)
+		return;
+	fleet_status(fs->fleet, n->b, &st);
+	if (st.pid == 0)
+		branch_touch(n->b);
 }
 
 bool node_has_service_uid(struct fs *fs, struct branch *b,

@@ -43,6 +43,8 @@ enum {
 	FID_URL,
 	FID_PARENT,
 	FID_OWNER,
+	FID_EXPIRES,
+	FID_PROTECTED,
 	FID_LOG,
 	FID_DATA_LINK,
 	FID_SOCKET, /* in listings only */
@@ -96,6 +98,12 @@ mode_t node_access_mask(struct fs *fs, struct branch *b,
 /* Is it so with this branch? */
 bool node_has_service_uid(struct fs *fs, struct branch *b,
 			  const struct branch_info *info);
+
+/*
+ * Something of the branch's data is about to be changed: that is activity, unless its
+ * own server does it, which is asked what it does.
+ */
+void node_touch(struct fs *fs, const struct node *n);
 
 /* stat's answer for an object of an overlay. */
 void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,

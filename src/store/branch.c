@@ -113,6 +113,7 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	ret->no = b->no;
 	ret->created = (time_t)m.created;
 	ret->last_active = (time_t)atomic_load(&b->last_active);
+	ret->expires = (time_t)m.expires;
 	ret->owner = m.owner;
 	ret->group = m.group;
 	ret->mode = m.mode;
@@ -139,6 +140,24 @@ static int save_meta(struct branch *b, struct branch_meta *m, struct err *e)
 	b->meta = *m;
 	b->unsaved = false;
 	return 0;
+}
+
+/*
+ * After a crash a branch is taken for unused from the time in its record on, and may
+ * be discarded for it; so that must not be older than this.
+ */
+#define ACTIVITY_SAVE_S 3600
+
+int branch_save_activity(struct branch *b)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	if (atomic_load(&b->discarded) ||
+	    atomic_load(&b->last_active) - m.last_active < ACTIVITY_SAVE_S)
+		return 0;
+	return save_meta(b, &m, NULL);
 }
 
 int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err *e)
@@ -196,6 +215,18 @@ int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
 	if (rc == 0)
 		*ret_bytes = blocks * 512;
 	return rc;
+}
+
+int branch_set_expires(struct branch *b, time_t expires, struct err *e)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	if (m.expires == expires)
+		return 0;
+	m.expires = expires;
+	return save_meta(b, &m, e);
 }
 
 int branch_overlay(struct branch *b, struct overlay **ret_overlay)

@@ -2,7 +2,7 @@
 /*
  * branch_meta.c - one table a record: key, kind, place in the struct.  Encode
  * writes every key once in the table's order; decode wants every key once.  Keys
- * that early builds did not write are optional: empty, they are left out.
+ * that early builds did not write are optional: empty or 0, they are left out.
  */
 #include "store/branch_meta.h"
 
@@ -37,6 +37,7 @@ static const struct field branch_fields[] = {
 	BRANCH_FIELD(parent_no, F_U32),
 	BRANCH_FIELD(created, F_TIME),
 	BRANCH_FIELD(last_active, F_TIME),
+	{"expires", F_TIME, offsetof(struct branch_meta, expires), true},
 	BRANCH_FIELD(owner, F_U32),
 	BRANCH_FIELD(group, F_U32),
 	BRANCH_FIELD(mode, F_OCTAL),
@@ -71,7 +72,8 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		break;
 	case F_TIME:
 		memcpy(&i, p, sizeof(i));
-		str_printf(t, "%s = %lld\n", f->key, (long long)i);
+		if (i != 0 || !f->optional)
+			str_printf(t, "%s = %lld\n", f->key, (long long)i);
 		break;
 	case F_BOOL:
 		memcpy(&b, p, sizeof(b));

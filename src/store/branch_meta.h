@@ -23,6 +23,7 @@ struct branch_meta {
 	char parent[64]; /* the parent's name when this branch was made; "" for main */
 	uint32_t parent_no;
 	int64_t created, last_active; /* seconds since the epoch */
+	int64_t expires;              /* likewise; 0: never */
 	uint32_t owner, group, mode;
 	bool is_protected, prepared, started, stopped_by_hand;
 };

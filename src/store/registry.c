@@ -18,7 +18,6 @@
 #include "store/registry_priv.h"
 
 #include "base/fault.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "store/overlay_priv.h"
@@ -26,8 +25,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
 int registry_add(struct registry *r, struct branch *b)
 {
@@ -197,6 +194,7 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 		.parent_no = p->no,
 		.created = now,
 		.last_active = now,
+		.expires = spec->expires,
 		.owner = spec->owner,
 		.group = spec->group,
 		.mode = spec->mode & 07777,

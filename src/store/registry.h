@@ -36,6 +36,7 @@ struct branch_info {
 	bool parent_gone; /* the parent was discarded (or its name given to another) */
 	time_t created;
 	time_t last_active; /* newest of creation and branch_touch */
+	time_t expires;     /* 0: never */
 	uid_t owner;
 	gid_t group;
 	mode_t mode; /* permission bits of the branch directory */
@@ -99,7 +100,8 @@ struct branch_spec {
 	struct branch *parent;
 	uid_t owner;
 	gid_t group;
-	mode_t mode; /* permission bits, usually 0700 */
+	mode_t mode;    /* permission bits, usually 0700 */
+	time_t expires; /* 0: never */
 };
 
 /*
@@ -137,6 +139,8 @@ int branch_set_flag(struct branch *b, enum branch_flag flag, bool on,
 /* Changes the directory's permission bits, owner and group; -1 keeps one as it is. */
 int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 		      struct err *e) MUST_CHECK;
+/* expires 0: never.  Durable when it returns 0. */
+int branch_set_expires(struct branch *b, time_t expires, struct err *e) MUST_CHECK;
 /* Notes activity now; written to disk lazily. */
 void branch_touch(struct branch *b);
 

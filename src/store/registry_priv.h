@@ -62,6 +62,8 @@ struct branch *branch_new(struct registry *r, const char *name,
 struct layer *branch_top(struct branch *b);
 /* overlay_sync, if the branch's files were touched in this mount. */
 int branch_sync(struct branch *b) MUST_CHECK;
+/* Writes the time of its last activity, if the record's is old. */
+int branch_save_activity(struct branch *b) MUST_CHECK;
 /* Enters it in the tables; the caller's reference becomes the table's. */
 int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
 

@@ -72,6 +72,8 @@ int registry_flush(struct registry *r)
 		int one = branch_sync(*b);
 
 		rc = rc < 0 ? rc : one;
+		one = branch_save_activity(*b);
+		rc = rc < 0 ? rc : one;
 	}
 	branch_list_free(list);
 	return rc;

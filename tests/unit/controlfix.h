@@ -126,6 +126,7 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	assert_non_null(b);
 	b->info.group = spec->group;
 	b->info.mode = spec->mode;
+	b->info.expires = spec->expires;
 	world.refs++;
 	*ret_branch = b;
 	return 0;
@@ -180,6 +181,16 @@ int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err
 	LOCK_SCOPE(&lock);
 	if (flag == BRANCH_STOPPED_BY_HAND)
 		b->info.stopped_by_hand = on;
+	if (flag == BRANCH_PROTECTED)
+		b->info.is_protected = on;
+	return 0;
+}
+
+int branch_set_expires(struct branch *b, time_t expires, struct err *e)
+{
+	(void)e;
+	LOCK_SCOPE(&lock);
+	b->info.expires = expires;
 	return 0;
 }
 
