@@ -7,6 +7,7 @@
  */
 #include "base/log.h"
 #include "base/text.h"
+#include "ctl/expiry.h"
 #include "ctl/input.h"
 #include "ctl/request.h"
 
@@ -48,6 +49,7 @@ time_t control_first_expires(struct control *c, time_t now)
 static void expires_job(void *ctx)
 {
 	struct request *rq = ctx;
+	struct control *c = rq->c;
 	char when[21];
 	int rc = branch_set_expires(rq->b, rq->expires, &rq->err);
 	struct branch_info info;
@@ -59,18 +61,20 @@ static void expires_job(void *ctx)
 			 rq->expires ? when : "never", rq->who.uid);
 	}
 	request_finish(rq, rc);
+	expiry_soon(c); /* it would find the branch claimed before */
 }
 
 void control_set_expires(struct control *c, const struct caller *who, struct branch *b,
 			 const char *word, control_done done, void *ctx)
 {
-	struct request *rq = request_new(c, who, b, done, ctx);
+	struct request *rq = request_new(c, who, "expires", b, done, ctx);
 	time_t now = time(NULL);
 	struct branch_info info;
 	int rc;
 
 	if (!rq)
 		return;
+	request_value(rq, "%s", word);
 	rc = request_authorise(rq, POLICY_EXPIRES, b, &info);
 	if (rc == 0)
 		rc = input_parse_expires(word, now, &rq->expires, &rq->err);
@@ -89,6 +93,7 @@ void control_set_expires(struct control *c, const struct caller *who, struct bra
 static void protected_job(void *ctx)
 {
 	struct request *rq = ctx;
+	struct control *c = rq->c;
 	int rc = branch_set_flag(rq->b, BRANCH_PROTECTED, rq->on, &rq->err);
 	struct branch_info info;
 
@@ -98,18 +103,20 @@ static void protected_job(void *ctx)
 			 rq->on ? "protected" : "not protected any more", rq->who.uid);
 	}
 	request_finish(rq, rc);
+	expiry_soon(c); /* it would find the branch claimed before */
 }
 
 void control_set_protected(struct control *c, const struct caller *who,
 			   struct branch *b, const char *word, control_done done,
 			   void *ctx)
 {
-	struct request *rq = request_new(c, who, b, done, ctx);
+	struct request *rq = request_new(c, who, "protected", b, done, ctx);
 	struct branch_info info;
 	int rc;
 
 	if (!rq)
 		return;
+	request_value(rq, "%s", word);
 	rc = request_authorise(rq, POLICY_PROTECT, b, &info);
 	if (rc == 0)
 		rc = input_parse_protected(word, &rq->on, &rq->err);

@@ -94,6 +94,13 @@ void fleet_keep(struct fleet *f, struct branch *b);
 void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
 /*
+ * Does anybody use the branch: clients that are held or served, or a start that was
+ * asked for?  The daemon's own session is left out.  done is called exactly once, on
+ * the loop thread; rc < 0: it cannot be told now, ask again.  Any thread may ask.
+ */
+typedef void (*fleet_used)(void *ctx, int rc, bool used);
+void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx);
+/*
  * Makes every commit that the branch's server has acknowledged durable, the
  * asynchronous ones too (one tiny synchronous commit).  Returns 0 at once if no
  * server runs.  Blocks: pool threads only.

@@ -459,7 +459,7 @@ void postmaster_close(struct postmaster *pm)
 
 bool postmaster_is_still(const struct postmaster *pm)
 {
-	return at_rest(pm) && !pm->busy && !pm->probes && !pm->proc.pid &&
+	return at_rest(pm) && !pm->busy && !pm->probes && !pm->asked && !pm->proc.pid &&
 	       activation_pending(pm->act) == 0;
 }
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# How long a branch lives: expires, protected, ttl, max_ttl; and the time of its last
-# activity, which is that of its directory.
+# How long a branch lives: expires, protected, ttl, max_ttl, and that it is discarded
+# then unless it is in use; and the time of its last activity, which is that of its
+# directory.
 # shellcheck disable=SC2119,SC2317 # functions called by name and without arguments
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
@@ -143,5 +144,73 @@ before=$(stat -c %Y "$MNT/new")
 unmount_store
 mount_only
 is "and after a remount" "$(stat -c %Y "$MNT/new")" "$before"
+
+# --- discarded when the time is over
+gone() {
+	[ ! -e "$MNT/$1" ] && ! grep -q "── $1 " "$MNT/.tree"
+}
+audit() { # BRANCH: its last line
+	grep "\"branch\":\"$1\"" "$STORE/audit.log" | tail -n 1
+}
+mkdir "$MNT/x" "$MNT/y@x" "$MNT/z@x" "$MNT/kept" "$MNT/served"
+echo y >"$MNT/y/data/y"
+is "a server runs" "$(sql served "select 1")" 1
+ok "protect" put kept protected 1
+ok "all but y end soon" bash -c "for b in x z kept served; do
+	echo 2s >'$MNT/'\$b/expires || exit; done"
+settles "x is discarded" gone x
+settles "z, which was made from it" gone z
+settles "a running one that nobody uses" gone served
+is "its server, too" "$(servers_here)" ""
+like "the reason is in the audit log" "$(audit x)" \
+	'"verb":"expire","branch":"x".*"verdict":"allowed","reason":"it expired at 20'
+is "the child lives on" "$(cat "$MNT/y/data/y")" y
+is "and knows of it" "$(cat "$MNT/y/parent")" "x (gone)"
+ok "a protected one does not expire" test -d "$MNT/kept"
+ok "lift it" put kept protected 0
+settles "then it does" gone kept
+is "no .error of anybody" "$(cat "$MNT/.error")" ""
+
+# --- spared as long as somebody is in it
+mkdir "$MNT/busy"
+mkfifo "$TMP/session"
+psql -X -q -h "$MNT/busy" -U postgres -d postgres <"$TMP/session" >"$TMP/session.out" 2>&1 &
+session=$!
+watch_pid $session
+exec 8>"$TMP/session"
+echo "select 'in';" >&8
+has_session() {
+	grep -q in "$TMP/session.out"
+}
+settles "a session" has_session
+ok "its time is over soon" put busy expires 1s
+spared() {
+	[ "$(date +%s)" -gt $(($(date -d "$(cat "$MNT/busy/expires")" +%s) + 3)) ]
+}
+settles "three seconds behind it" spared
+ok "the branch is there" test -d "$MNT/busy"
+echo "select 40 + 2;" >&8
+answered() {
+	grep -q 42 "$TMP/session.out"
+}
+settles "and works" answered
+exec 8>&-
+wait $session
+ended=$(date +%s%N)
+settles "discarded when the session has ended" gone busy
+ok "after a grace" [ $((($(date +%s%N) - ended) / 1000000)) -ge 500 ]
+
+# --- while nothing was mounted; and one that somebody touched meanwhile
+mkdir "$MNT/late" "$MNT/longer"
 unmount_store
+record_set late expires $(($(date +%s) - 100))
+record_set longer expires $(($(date +%s) + 100000))
+mount_only
+settles "it is discarded at the next mount" gone late
+ok "not the other one" test -d "$MNT/longer"
+unmount_store
+is "its record is gone" "$(cd "$STORE/branches" && echo late*)" 'late*'
+is "mode of the audit log" "$(stat -c %a "$STORE/audit.log")" 600
+nok "each line is one object" grep -vE '^\{"time":"[^"]*",.*,"duration_ms":[0-9.]+\}$' \
+	"$STORE/audit.log"
 done_testing

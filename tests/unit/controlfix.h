@@ -8,10 +8,12 @@
 
 #include "unit.h"
 
+#include "base/fd.h"
 #include "base/text.h"
 #include "ctl/control.h"
 #include "ctl/metrics.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -35,8 +37,13 @@ static struct {
 		fleet_done done;
 		void *ctx;
 	} held;
-	unsigned wants[3], reclaims, clears;
+	unsigned wants[3], reclaims, clears, keeps;
+	bool in_use;
+	int in_use_rc;
+	unsigned in_use_asked;
 	int refs;
+	char dir[32]; /* the store: there is the audit log */
+	int dirfd;
 } world;
 
 static struct loop *loop;
@@ -95,6 +102,41 @@ void branch_info(struct branch *b, struct branch_info *ret_info)
 	*ret_info = b->info;
 }
 
+int registry_list(struct registry *r, struct branch ***ret_list)
+{
+	struct branch **v = calloc(ARRAY_SIZE(world.branches) + 1, sizeof(*v));
+	size_t n = 0;
+
+	(void)r;
+	assert_non_null(v);
+	LOCK_SCOPE(&lock);
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+		if (world.branches[i].used && !world.branches[i].info.discarded)
+			v[n++] = &world.branches[i];
+	world.refs += (int)n;
+	*ret_list = v;
+	return 0;
+}
+
+void branch_list_free(struct branch **list)
+{
+	for (struct branch **b = list; b && *b; b++)
+		branch_put(*b);
+	free(list);
+}
+
+int registry_dirfd(const struct registry *r)
+{
+	(void)r;
+	return world.dirfd;
+}
+
+const char *registry_path(const struct registry *r)
+{
+	(void)r;
+	return world.dir;
+}
+
 struct branch *registry_find(struct registry *r, const char *name)
 {
 	struct branch *b;
@@ -139,6 +181,7 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 	if (world.discard_rc < 0)
 		return err_set(e, world.discard_rc, "the disk is broken");
 	b->info.discarded = true;
+	(void)pthread_cond_broadcast(&changed);
 	return 0;
 }
 
@@ -277,6 +320,32 @@ void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done
 	(void)pthread_cond_broadcast(&changed);
 }
 
+void fleet_keep(struct fleet *f, struct branch *b)
+{
+	(void)f;
+	(void)b;
+	LOCK_SCOPE(&lock);
+	world.keeps++;
+}
+
+void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx)
+{
+	bool used;
+	int rc;
+
+	(void)f;
+	(void)b;
+	assert_true(loop_is_mine(loop));
+	{
+		LOCK_SCOPE(&lock);
+		world.in_use_asked++;
+		used = world.in_use;
+		rc = world.in_use_rc;
+		(void)pthread_cond_broadcast(&changed);
+	}
+	done(ctx, rc, used);
+}
+
 /* One request's end. */
 struct result {
 	bool done;
@@ -370,11 +439,19 @@ static inline void control_stop(void)
 
 static inline int world_make(void **state)
 {
+	struct branch *main_branch;
+
 	(void)state;
 	memset(&world, 0, sizeof(world));
+	(void)snprintf(world.dir, sizeof(world.dir), "/tmp/pbf-ctl.XXXXXX");
+	if (!mkdtemp(world.dir))
+		return -1;
+	world.dirfd = open(world.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	world.space.f_frsize = 4096;
 	world.space.f_bavail = 1 << 20;
-	add("main", "", ME)->info.is_protected = true;
+	main_branch = add("main", "", ME);
+	main_branch->info.is_protected = true;
+	main_branch->info.last_active = time(NULL);
 	return config_default(&cfg, NULL) < 0 ? -1 : control_start("/mnt");
 }
 
@@ -383,6 +460,9 @@ static inline int world_remove(void **state)
 	(void)state;
 	control_stop();
 	cfg = config_free(cfg);
+	(void)close(world.dirfd);
+	if (fd_remove_tree(AT_FDCWD, world.dir) < 0)
+		return -1;
 	return world.refs == 0 ? 0 : -1;
 }
 

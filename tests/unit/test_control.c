@@ -280,6 +280,69 @@ static void test_access(void **state)
 	assert_false(info->stopped_by_hand);
 }
 
+/* The last line of the audit log from "verb" on, without the duration. */
+static void check_audit(const char *expected)
+{
+	CLEAN(clean_free) char *text = NULL;
+	const char *from;
+	char *end;
+
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &text, NULL),
+			 0);
+	end = strrchr(text, ',');
+	assert_non_null(end);
+	assert_int_equal(strncmp(end, ",\"duration_ms\":", 15), 0);
+	*end = '\0';
+	from = strrchr(text, '\n');
+	from = strstr(from ? from : text, "\"verb\"");
+	assert_non_null(from);
+	assert_string_equal(from, expected);
+}
+
+static void test_audit(void **state)
+{
+	struct caller who = {ME, 1001, getpid()};
+	CLEAN(clean_free) char *text = NULL;
+	struct result r = {0};
+
+	(void)state;
+	control_create(control, &who, "a", 0700, finished, &r);
+	assert_int_equal(await(&r), 0);
+	check_audit("\"verb\":\"create\",\"branch\":\"a\",\"parent\":\"main\","
+		    "\"value\":null,\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &text, NULL),
+			 0);
+	assert_non_null(strstr(text, "\"uid\":1000,\"gid\":1001,"));
+	assert_non_null(strstr(text, "\"comm\":\"test_control\""));
+	assert_int_equal(create_as(1234, "b@a"), -EPERM);
+	check_audit("\"verb\":\"create\",\"branch\":\"b\",\"parent\":\"a\","
+		    "\"value\":null,\"verdict\":\"denied\",\"reason\":"
+		    "\"uid 1234 may not make branches here\"");
+	assert_int_equal(create_as(ME, "-x@"), -EINVAL);
+	check_audit("\"verb\":\"create\",\"branch\":\"-x@\",\"parent\":null,"
+		    "\"value\":null,\"verdict\":\"failed\",\"reason\":"
+		    "\"'' is no name of a parent branch\"");
+	assert_int_equal(set_state(find_locked("a"), "stopped"), 0);
+	check_audit("\"verb\":\"state\",\"branch\":\"a\",\"parent\":null,"
+		    "\"value\":\"stopped\",\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(set_access(0, 0750, ME, 77), 0);
+	check_audit("\"verb\":\"access\",\"branch\":\"main\",\"parent\":null,"
+		    "\"value\":\"mode 750 owner 1000 group 77\",\"verdict\":"
+		    "\"allowed\",\"reason\":null");
+	r.done = false;
+	control_rename(control, &who, "a", "c", finished, &r);
+	assert_int_equal(await(&r), 0);
+	check_audit("\"verb\":\"rename\",\"branch\":\"a\",\"parent\":null,"
+		    "\"value\":\"c\",\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(discard_as(0, "c"), 0);
+	check_audit("\"verb\":\"discard\",\"branch\":\"c\",\"parent\":null,"
+		    "\"value\":null,\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(discard_as(0, "gone"), -ENOENT);
+	check_audit("\"verb\":\"discard\",\"branch\":\"gone\",\"parent\":null,"
+		    "\"value\":null,\"verdict\":\"failed\",\"reason\":"
+		    "\"there is no branch named 'gone'\"");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +350,7 @@ int main(void)
 		WORLD_TEST(test_socket_path), WORLD_TEST(test_discard),
 		WORLD_TEST(test_claims),      WORLD_TEST(test_rename),
 		WORLD_TEST(test_state),       WORLD_TEST(test_access),
+		WORLD_TEST(test_audit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

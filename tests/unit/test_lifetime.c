@@ -2,6 +2,9 @@
 /* How long branches live: `expires`, `protected`, ttl and max_ttl. */
 #include "controlfix.h"
 
+#include "ctl/expiry.h"
+#include "ctl/request.h"
+
 static int set_word(void (*set)(struct control *c, const struct caller *who,
 				struct branch *b, const char *word, control_done done,
 				void *ctx),
@@ -144,13 +147,188 @@ static void test_claims(void **state)
 	assert_int_equal(await(&r), 0);
 }
 
+/* Gives it an end in the past, as time does; the branch lived for `life` seconds. */
+static struct branch *let_expire(const char *name, time_t life)
+{
+	struct branch *b = find_locked(name);
+
+	LOCK_SCOPE(&lock);
+	b->info.expires = time(NULL) - 1;
+	b->info.created = b->info.expires - life;
+	expiry_soon(control);
+	return b;
+}
+
+static void await_asked(unsigned n)
+{
+	LOCK_SCOPE(&lock);
+	while (world.in_use_asked < n)
+		(void)pthread_cond_wait(&changed, &lock);
+}
+
+static void await_discarded(const struct branch *b)
+{
+	LOCK_SCOPE(&lock);
+	while (!b->info.discarded)
+		(void)pthread_cond_wait(&changed, &lock);
+}
+
+static void test_expire(void **state)
+{
+	CLEAN(clean_free) char *log = NULL;
+	const struct branch *b[4], *safe;
+	char name[16];
+
+	(void)state;
+	/* more than are discarded at one time */
+	for (unsigned i = 0; i < ARRAY_SIZE(b); i++) {
+		(void)snprintf(name, sizeof(name), "b%u", i);
+		assert_int_equal(create_as(ME, name), 0);
+	}
+	assert_int_equal(create_as(ME, "stays"), 0);
+	assert_int_equal(create_as(ME, "safe"), 0);
+	assert_int_equal(protect_as(ME, "safe", "1"), 0);
+	safe = let_expire("safe", 10);
+	for (unsigned i = 0; i < ARRAY_SIZE(b); i++) {
+		(void)snprintf(name, sizeof(name), "b%u", i);
+		b[i] = let_expire(name, 10);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(b); i++)
+		await_discarded(b[i]);
+	assert_non_null(find_locked("stays"));
+	assert_non_null(find_locked("safe"));
+	assert_non_null(find_locked("main"));
+	assert_int_equal(world.in_use_asked, ARRAY_SIZE(b));
+	/* the reason is in the audit log, and in nobody's .error */
+	control_stop();
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &log, NULL),
+			 0);
+	assert_non_null(strstr(log, "\"verb\":\"expire\",\"branch\":\"b3\",\"parent\":"
+				    "null,\"value\":null,\"verdict\":\"allowed\","
+				    "\"reason\":\"it expired at 20"));
+	assert_int_equal(control_start("/mnt"), 0);
+	check_error(0, "");
+	/* lifting the protection is enough */
+	assert_int_equal(protect_as(ME, "safe", "0"), 0);
+	await_discarded(safe);
+}
+
+/* Spared while it is in use, and for a grace from then on. */
+static void test_spared(void **state)
+{
+	const struct branch *b;
+	int64_t free_ms;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	world.in_use = true;
+	b = let_expire("a", 20); /* the grace is two seconds */
+	await_asked(3);
+	assert_false(b->info.discarded);
+	{
+		LOCK_SCOPE(&lock);
+		world.in_use = false;
+	}
+	free_ms = loop_now_ms();
+	await_discarded(b);
+	assert_true(loop_now_ms() - free_ms >= 1900);
+	assert_true(loop_now_ms() - free_ms < 30000);
+}
+
+/* A question that cannot be answered is asked again, and is no yes. */
+static void test_not_known(void **state)
+{
+	const struct branch *b;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	world.in_use_rc = -EAGAIN;
+	b = let_expire("a", 1);
+	await_asked(2);
+	assert_false(b->info.discarded);
+	{
+		LOCK_SCOPE(&lock);
+		world.in_use_rc = 0;
+	}
+	await_discarded(b);
+}
+
+/* What could not be discarded is tried again. */
+static void test_retry(void **state)
+{
+	const struct branch *b;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	world.want_rc = -EBUSY;
+	b = let_expire("a", 1);
+	await_asked(2);
+	assert_false(b->info.discarded);
+	{
+		LOCK_SCOPE(&lock);
+		world.want_rc = 0;
+	}
+	await_discarded(b);
+}
+
+/* Given more time at the last moment; and a failed discard leaves all as it was. */
+static void test_more_time(void **state)
+{
+	struct result r = {0};
+	struct branch *b;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	b = find_locked("a");
+	b->info.expires = time(NULL) + 1000;
+	control_expire(control, b, finished, &r);
+	assert_int_equal(await(&r), -ECANCELED);
+	b->info.expires = 0;
+	r.done = false;
+	control_expire(control, b, finished, &r);
+	assert_int_equal(await(&r), -ECANCELED);
+	assert_int_equal(world.wants[PM_WANT_GONE], 0);
+	world.discard_rc = -EIO;
+	b->info.expires = 1;
+	r.done = false;
+	control_expire(control, b, finished, &r);
+	assert_int_equal(await(&r), -EIO);
+	assert_int_equal(world.keeps, 1);
+	world.want_rc = -EBUSY;
+	r.done = false;
+	control_expire(control, b, finished, &r);
+	assert_int_equal(await(&r), -EBUSY);
+	assert_int_equal(world.keeps, 2);
+	assert_int_equal(expires_as(ME, "a", "1h"), 0);
+}
+
+/* Nobody was here for days, says the clock: then it is not believed at once. */
+static void test_far_clock(void **state)
+{
+	struct branch *b;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	control_stop();
+	find_locked("main")->info.last_active = time(NULL) - 100000;
+	b = find_locked("a");
+	b->info.created = b->info.last_active = time(NULL) - 100000;
+	b->info.expires = time(NULL) - 1000;
+	assert_int_equal(control_start("/mnt"), 0);
+	/* its answer comes from the loop, behind the scan at the start */
+	assert_int_equal(set_word(control_set_state, ME, "main", "stopped"), 0);
+	assert_int_equal(world.in_use_asked, 0);
+	assert_false(b->info.discarded);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WORLD_TEST(test_expires),
-		WORLD_TEST(test_limits),
-		WORLD_TEST(test_protected),
-		WORLD_TEST(test_claims),
+		WORLD_TEST(test_expires),   WORLD_TEST(test_limits),
+		WORLD_TEST(test_protected), WORLD_TEST(test_claims),
+		WORLD_TEST(test_expire),    WORLD_TEST(test_spared),
+		WORLD_TEST(test_not_known), WORLD_TEST(test_retry),
+		WORLD_TEST(test_more_time), WORLD_TEST(test_far_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
