@@ -71,7 +71,8 @@ int ctl_refuse_making(fuse_req_t req, const struct node *dir);
 bool ctl_is_reserved(const struct node *dir, const char *name);
 /*
  * May the caller remove something of the branch's data?  Noted -EPERM, 0, or 1: it is
- * taking the whole branch away, so that what is in a directory need not go first.
+ * taking the whole branch away, and is to find nothing in data; what it removes there
+ * all the same stays for the branch's own end.
  */
 int ctl_may_remove(fuse_req_t req, const struct node *dir) MUST_CHECK;
 /* chmod, chown and touch of a branch directory; answers. */

@@ -5,10 +5,8 @@
  *
  * `rm -rf NAME` must work although nobody can unlink a virtual file: unlinking
  * one that goes with a branch is granted and does nothing, if the caller may take
- * the branch away at all; the final rmdir of NAME then does.  The server is told to
- * stop meanwhile, but it is not waited for: what it still puts into a directory
- * does not keep the same process from removing that.  See rmguard.h for what is
- * refused.
+ * the branch away at all; the final rmdir of NAME then does, at once and with all data.
+ * So a rm that is interrupted took nothing away.  See rmguard.h.
  */
 #include "fs/ctlfs.h"
 
@@ -229,28 +227,12 @@ void ctl_unlink(fuse_req_t req, const struct node *dir, const char *name)
 	fs_reply_err(req, "unlink", dir, rc);
 }
 
-static void server_told(void *ctx, int rc, const struct err *e)
-{
-	struct branch *b = ctx;
-
-	(void)rc; /* the removal goes on; it only has a server in its way then */
-	(void)e;
-	branch_put(b);
-}
-
 int ctl_may_remove(fuse_req_t req, const struct node *dir)
 {
-	struct fs *fs = fs_of(req);
-
-	switch (rmguard_take(dir->no, fuse_req_ctx(req)->pid)) {
+	switch (rmguard_get(dir->no, fuse_req_ctx(req)->pid)) {
 	case RM_REFUSED:
 		return -EPERM; /* .error keeps what the first step was told */
 	case RM_REMOVING:
-		/* the server would write into what is being taken away */
-		fleet_want(fs->fleet, dir->b, PM_WANT_STOPPED, server_told,
-			   branch_get(dir->b));
-		return 1;
-	case RM_STOPPED:
 		return 1;
 	default:
 		return 0;
@@ -270,13 +252,15 @@ static bool any_entry(void *ctx, const char *name, uint64_t fid, mode_t type,
 	return false;
 }
 
-/* NAME/data goes with NAME: the rmdir of it is granted once nothing is in it. */
+/* NAME/data goes with NAME: the rmdir of it is granted where nothing is seen in it. */
 static int rmdir_data(fuse_req_t req, const struct node *dir)
 {
 	struct overlay *o;
 	bool found = false;
 	int rc = ctl_may_remove(req, dir);
 
+	if (rc > 0)
+		branch_renew_data(dir->b); /* the kernel takes it for gone */
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
 	rc = branch_overlay(dir->b, &o);

@@ -178,7 +178,7 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
-	if (rc >= 0) {
+	if (rc == 0) {
 		node_touch(fs_of(req), &dir);
 		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_unlink(dir.o, dir.fid, name);
@@ -191,26 +191,22 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	int rc = node_get(fs_of(req), parent, &dir);
-	bool whole_branch = false;
 	struct dead_mark mark;
 
 	if (rc == 0 && !node_is_stored(&dir)) {
 		ctl_rmdir(req, &dir, name);
 		return;
 	}
-	if (rc == 0 && dir.kind == NODE_DATA) {
+	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
-		whole_branch = rc > 0;
-	}
-	if (rc >= 0) {
+	if (rc > 0)
+		branch_renew_data(dir.b); /* the kernel takes it for gone */
+	if (rc == 0) {
 		node_touch(fs_of(req), &dir);
 		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_rmdir(dir.o, dir.fid, name);
 		dead_settle(&mark, rc);
 	}
-	/* a server that is still stopping puts files behind rm's back */
-	if (rc == -ENOTEMPTY && whole_branch)
-		rc = 0;
 	fs_reply_err(req, "rmdir", &dir, rc);
 }
 

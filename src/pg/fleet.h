@@ -44,7 +44,7 @@ struct pm_status {
 	char reason[256]; /* why it failed or what it waits for; "" otherwise */
 };
 
-enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_GONE };
+enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_HALTED, PM_WANT_GONE };
 
 int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	      const struct fleet_config *cfg, struct fleet **ret_fleet,
@@ -76,6 +76,7 @@ typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
 /*
  * RUNNING: start (if not running) and call done when it accepts connections.
  * STOPPED: fast, then immediate shutdown; done when it is gone.
+ * HALTED: likewise, by immediate shutdown; its next start recovers.
  * GONE: the branch is about to be discarded: immediate shutdown, held clients
  * are dropped, the listener closed, nothing starts again.  done when it is gone.
  * done is called exactly once, on the loop thread.  Any thread may ask.

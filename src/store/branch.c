@@ -74,6 +74,21 @@ uint32_t branch_no(const struct branch *b)
 	return b->no;
 }
 
+uint64_t branch_generation(const struct branch *b)
+{
+	return atomic_load(&b->lives);
+}
+
+uint64_t branch_data_generation(const struct branch *b)
+{
+	return (uint64_t)atomic_load(&b->lives) + atomic_load(&b->data_renewed);
+}
+
+void branch_renew_data(struct branch *b)
+{
+	atomic_fetch_add(&b->data_renewed, 1);
+}
+
 void branch_touch(struct branch *b)
 {
 	atomic_store(&b->last_active, (long long)time(NULL));

@@ -149,6 +149,15 @@ void branch_touch(struct branch *b);
  * data directory; may read directories of the store.
  */
 int branch_own_bytes(struct branch *b, uint64_t *ret_bytes) MUST_CHECK;
+/*
+ * Counts that go with the numbers of the branch's directories, and of those in its
+ * data. The kernel takes a directory that it saw removed for dead as long as somebody
+ * holds it; if it comes back under the same number, it must be another one: renew.
+ */
+uint64_t branch_generation(const struct branch *b);
+uint64_t branch_data_generation(const struct branch *b);
+void branch_renew_data(struct branch *b);
+
 /* The branch's data directory; loaded at first use, valid while b is referenced. */
 int branch_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 /*

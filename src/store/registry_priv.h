@@ -20,7 +20,8 @@ struct branch {
 	uint32_t no;
 	char name[64]; /* lock: registry->table */
 	atomic_bool discarded;
-	atomic_llong last_active; /* seconds; newer than meta's until saved */
+	atomic_uint lives, data_renewed; /* its generations are made of these */
+	atomic_llong last_active;        /* seconds; newer than meta's until saved */
 
 	pthread_mutex_t lock;
 	struct branch_meta meta; /* lock: lock; changed only under registry->change */

@@ -37,7 +37,7 @@ static struct {
 		fleet_done done;
 		void *ctx;
 	} held;
-	unsigned wants[3], reclaims, clears, keeps;
+	unsigned wants[4], reclaims, clears, keeps;
 	bool in_use;
 	int in_use_rc;
 	unsigned in_use_asked;
