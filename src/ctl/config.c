@@ -59,6 +59,8 @@ static const struct config_row config_rows[] = {
 	    "how long a new branch lives"),
 	ROW("branch", "max_ttl", max_ttl_s, CONFIG_TIME, "never", true,
 	    "how far ahead the end of a branch's life may be set"),
+	ROW("branch", "trash", trash_s, CONFIG_TIME, "0", true,
+	    "how long discarded branches are kept in .trash"),
 	ROW("branch", "reserve", reserve_bytes, CONFIG_SIZE, "1G", true,
 	    "refuse new branches when the store has less free space"),
 	ROW("branch", "start_timeout", start_timeout_s, CONFIG_TIMEOUT, "60s", true,

@@ -82,8 +82,11 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 
 void control_configure(struct control *c, const struct config *cfg)
 {
-	LOCK_SCOPE(&c->lock);
-	c->cfg = cfg;
+	{
+		LOCK_SCOPE(&c->lock);
+		c->cfg = cfg;
+	}
+	expiry_soon(c); /* the trash may be kept for less long */
 }
 
 struct control *control_free(struct control *c)

@@ -43,10 +43,13 @@ static void discard_job(void *ctx)
 	struct control *c = rq->c;
 	CLEAN(branch_putp) struct branch *b = branch_get(rq->b);
 	struct branch_info info;
+	bool keep;
 	int rc;
 
 	branch_info(b, &info);
-	rc = registry_discard(c->registry, b, &rq->err);
+	keep = control_purge_time(c, info.created) != 0;
+	rc = keep ? registry_trash(c->registry, b, &rq->err)
+		  : registry_discard(c->registry, b, &rq->err);
 	if (rc < 0) {
 		fleet_keep(c->fleet, b);
 		request_finish(rq, rc);
@@ -54,6 +57,9 @@ static void discard_job(void *ctx)
 	}
 	log_info("branch %s: discarded by uid %u%s%s", info.name, rq->who.uid,
 		 rq->reason ? ": " : "", rq->reason ? rq->reason : "");
+	branch_info(b, &info);
+	if (info.trash_name[0])
+		request_value(rq, "%s", info.trash_name);
 	request_finish(rq, rc);
 	rc = branch_run_clear(b);
 	if (rc < 0)

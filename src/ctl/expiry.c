@@ -56,6 +56,13 @@ struct late {
 	int rc; /* of the discard */
 };
 
+/* What is in the trash goes one at a time. */
+struct purge {
+	struct branch *b;   /* a reference while it is under way */
+	int64_t not_before; /* after a failure */
+	int rc;
+};
+
 struct expiry {
 	struct control *c;
 	struct loop_timer *timer;
@@ -63,6 +70,7 @@ struct expiry {
 	struct clockguard clock;
 	struct late *late;
 	unsigned busy;
+	struct purge purge;
 };
 
 static int64_t boot_s(void)
@@ -245,6 +253,53 @@ static void look_at(struct expiry *x, struct branch *b, time_t now, bool held)
 	fleet_in_use(x->c->fleet, b, on_used, l);
 }
 
+static void after_purge(void *ctx)
+{
+	struct expiry *x = ctx;
+
+	x->purge.b = branch_put(x->purge.b);
+	if (x->purge.rc < 0)
+		x->purge.not_before = loop_now_ms() + RETRY_MAX_MS;
+	look_within(x, 0);
+}
+
+/* On any thread. */
+static void on_purged(void *ctx, int rc, struct branch *b)
+{
+	struct expiry *x = ctx;
+
+	(void)b;
+	x->purge.rc = rc;
+	if (loop_post(x->c->loop, after_purge, x) < 0)
+		log_error("out of memory; nothing is removed from the trash until the "
+			  "next mount");
+}
+
+static void look_at_trash(struct expiry *x, time_t now)
+{
+	struct branch **list = NULL;
+	struct branch_info info;
+	time_t due;
+
+	if (x->purge.b || loop_now_ms() < x->purge.not_before ||
+	    registry_list_trash(x->c->registry, &list) < 0)
+		return;
+	for (struct branch **b = list; *b && !x->purge.b; b++) {
+		branch_info(*b, &info);
+		due = control_purge_time(x->c, info.trashed);
+		if (due == 0 || info.trash_name[0] == '\0')
+			continue;
+		if (due > now) {
+			if (due - now < SCAN_MS / 1000)
+				look_within(x, (int64_t)(due - now) * 1000);
+			continue;
+		}
+		x->purge.b = branch_get(*b);
+		control_purge_due(x->c, *b, on_purged, x);
+	}
+	branch_list_free(list);
+}
+
 static void look_at_clock(struct expiry *x, time_t now)
 {
 	int64_t step = 0;
@@ -287,6 +342,8 @@ static void scan(void *ctx)
 			late_free(l);
 	}
 	branch_list_free(list);
+	if (!held)
+		look_at_trash(x, now);
 	look_within(x, SCAN_MS);
 }
 
@@ -341,6 +398,7 @@ struct expiry *expiry_free(struct expiry *x)
 		return NULL;
 	HASH_ITER(hh, x->late, l, next)
 	late_free(l);
+	(void)branch_put(x->purge.b);    /* returns NULL */
 	(void)loop_timer_free(x->timer); /* returns NULL */
 	free(x);
 	return NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * expiry.h - discards branches whose time is over, unless somebody uses them.
+ * expiry.h - discards branches whose time is over, unless somebody uses them, and
+ * empties the trash.
  *
  * Loop thread only, but for expiry_soon.
  */

@@ -21,6 +21,7 @@ enum policy_verb {
 	POLICY_CHOWN,
 	POLICY_EXPIRES,
 	POLICY_PROTECT,
+	POLICY_RESTORE,
 };
 
 /*

@@ -108,6 +108,9 @@ int request_authorise(struct request *rq, enum policy_verb verb, struct branch *
 		      struct branch_info *ret_info) MUST_CHECK;
 /* Discards a branch that has expired.  -ECANCELED: it has not, any more. */
 void control_expire(struct control *c, struct branch *b, control_done done, void *ctx);
+/* Removes a branch for good whose time in the trash is over. */
+void control_purge_due(struct control *c, struct branch *b, control_done done,
+		       void *ctx);
 /* control_lifetime.c: when a branch that is made now expires; 0: never. */
 time_t control_first_expires(struct control *c, time_t now);
 /* Is name fit for a branch of this mount? */

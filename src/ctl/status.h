@@ -22,6 +22,7 @@ enum status_file {
 	STATUS_OWNER,
 	STATUS_EXPIRES,
 	STATUS_PROTECTED,
+	STATUS_TRASHED, /* of one in the trash */
 };
 
 /* Appends the file's content; b is NULL for those of the root. */

@@ -31,6 +31,10 @@ static const struct ctl_file branch_files[] = {
 	{FID_LOG, "log", 0444, STATUS_TEXT},
 };
 
+static const struct ctl_file trashed_files[] = {
+	{FID_TRASHED_STATUS, "status", 0444, STATUS_TRASHED},
+};
+
 /* A write to one of these is one request; word: what was written. */
 static const struct ctl_action {
 	uint64_t fid;
@@ -58,6 +62,8 @@ const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i)
 		return i < ARRAY_SIZE(root_files) ? &root_files[i] : NULL;
 	if (kind == NODE_BRANCH)
 		return i < ARRAY_SIZE(branch_files) ? &branch_files[i] : NULL;
+	if (kind == NODE_TRASHED)
+		return i < ARRAY_SIZE(trashed_files) ? &trashed_files[i] : NULL;
 	return NULL;
 }
 
@@ -72,9 +78,11 @@ const struct ctl_file *ctl_file_named(enum node_kind kind, const char *name)
 	return NULL;
 }
 
-/* The row of a NODE_ROOT_FILE or NODE_BRANCH_FILE; node_get made sure of it. */
+/* The row of a virtual file; node_get made sure of it. */
 static const struct ctl_file *file_of(const struct node *n)
 {
+	if (n->kind == NODE_TRASHED_FILE)
+		return &trashed_files[n->fid - FID_TRASHED_STATUS];
 	return n->no ? &branch_files[n->fid - FID_STATUS]
 		     : &root_files[n->fid - FID_ROOT_README];
 }
@@ -126,8 +134,12 @@ static void stat_of_branch(struct fs *fs, const struct node *n, struct stat *st)
 	branch_info(n->b, &info);
 	st->st_uid = info.owner;
 	st->st_gid = info.group;
-	st->st_mtime = info.last_active;
-	if (n->kind == NODE_BRANCH_FILE)
+	st->st_mtime = node_is_trash(n) ? info.trashed : info.last_active;
+	if (node_is_trash(n))
+		st->st_mode = n->kind == NODE_TRASHED
+				      ? S_IFDIR | info.mode
+				      : S_IFREG | (file_of(n)->mode & info.mode);
+	else if (n->kind == NODE_BRANCH_FILE)
 		st->st_mode = S_IFREG |
 			      (file_of(n)->mode & node_access_mask(fs, n->b, &info));
 	else
@@ -175,6 +187,9 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 	case NODE_RUN_TOP:
 		st.st_mode = S_IFDIR | 0711;
 		break;
+	case NODE_TRASH_TOP: /* as the root: who owns what decides */
+		st.st_mode = S_IFDIR | 01777;
+		break;
 	case NODE_DATA_LINK:
 		rc = stat_link(n, &st);
 		break;
@@ -183,9 +198,11 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 		rc = stat_content(fs, n, uid, &st);
 		break;
 	case NODE_BRANCH_FILE:
+	case NODE_TRASHED_FILE:
 		rc = stat_content(fs, n, uid, &st);
 		break;
-	default: /* NODE_BRANCH is filled; the others are not virtual */
+	default: /* NODE_BRANCH and NODE_TRASHED are filled; the others are not virtual
+		  */
 		break;
 	}
 	if (rc == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ctlfs.h - the virtual part of the tree: the root, .run, the branch directories
- * and the files in them that say or ask something.
+ * ctlfs.h - the virtual part of the tree: the root, .run, .trash, the branch
+ * directories and the files in them that say or ask something.
  *
  * Content is made when a file is opened and stays that of the handle; sizes are
  * made the same way.  Requests that change a branch go to control and are
@@ -17,8 +17,9 @@
 #define CTL_SOCKET_NAME ".s.PGSQL.5432"
 #define CTL_DATA_NAME "data"
 #define CTL_RUN_NAME ".run"
+#define CTL_TRASH_NAME ".trash"
 
-/* A virtual file.  Two tables, for the root and for a branch directory. */
+/* A virtual file.  Three tables: of the root, a branch, a branch in the trash. */
 struct ctl_file {
 	uint64_t fid;
 	const char *name;
@@ -65,6 +66,20 @@ void ctl_unlink(fuse_req_t req, const struct node *dir, const char *name);
 void ctl_rmdir(fuse_req_t req, const struct node *dir, const char *name);
 void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
 		const struct node *newdir, const char *newname, unsigned flags);
+/* Answers a lookup with a node of branch b (NULL: of the root level). */
+void ctl_reply_made(fuse_req_t req, struct branch *b, enum node_kind kind,
+		    uint64_t fid);
+/* Answers a request to which there is no such name. */
+void ctl_reply_noent(fuse_req_t req);
+/* control_done of a struct wait: the answer is only how it went. */
+void ctl_change_done(void *ctx, int rc, struct branch *b);
+
+/* ctlfs_trash.c: the same for .trash and what is in it. */
+void trash_lookup(fuse_req_t req, const struct node *dir, const char *name);
+void trash_unlink(fuse_req_t req, const struct node *dir, const char *name);
+void trash_rmdir(fuse_req_t req, const struct node *dir, const char *name);
+/* Into the root: brings a branch back. */
+void trash_rename(fuse_req_t req, const char *name, const char *newname);
 /* The answer to what cannot be made in a virtual directory: noted -EPERM. */
 int ctl_refuse_making(fuse_req_t req, const struct node *dir);
 /* Is name one that a run directory shows besides its objects? */

@@ -132,7 +132,8 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	if (rc == 0) {
 		if (node_is_stored(&n))
 			rc = setattr_stored(fs, &n, attr, to_set, &st);
-		else if (n.kind == NODE_ROOT_FILE || n.kind == NODE_BRANCH_FILE)
+		else if (n.kind == NODE_ROOT_FILE || n.kind == NODE_BRANCH_FILE ||
+			 n.kind == NODE_TRASHED_FILE)
 			rc = setattr_file(req, &n, to_set);
 		else if (to_set & ~TO_SET_TIMES)
 			rc = fs_refuse(req, -EPERM, "this cannot be changed");

@@ -75,7 +75,9 @@ static bool emit_files(struct listing *l, uint64_t *ret_off)
 	const struct ctl_file *f;
 	size_t i;
 
-	n.kind = n.no ? NODE_BRANCH_FILE : NODE_ROOT_FILE;
+	n.kind = l->dir->kind == NODE_TRASHED ? NODE_TRASHED_FILE
+		 : n.no                       ? NODE_BRANCH_FILE
+					      : NODE_ROOT_FILE;
 	for (i = 0; (f = ctl_file_at(l->dir->kind, i)); i++) {
 		n.fid = f->fid;
 		if (!emit(l, f->name, node_ino(&n), S_IFREG, NULL, OFF_FIXED + i))
@@ -114,7 +116,7 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* A row for each branch: by name in the root, by number in .run. */
+/* A row for each branch: by name in the root and .trash, by number in .run. */
 static bool emit_branch(struct listing *l, struct branch *b)
 {
 	struct node n = {NODE_BRANCH, FID_BRANCH, branch_no(b), b, NULL};
@@ -131,6 +133,13 @@ static bool emit_branch(struct listing *l, struct branch *b)
 		return emit(l, number, node_ino(&n), S_IFDIR, NULL, off);
 	}
 	branch_info(b, &info);
+	if (l->dir->kind == NODE_TRASH_TOP) {
+		n.kind = NODE_TRASHED;
+		n.fid = FID_TRASHED;
+		/* without a name: brought back meanwhile */
+		return info.trash_name[0] == '\0' ||
+		       emit(l, info.trash_name, node_ino(&n), S_IFDIR, &n, off);
+	}
 	return emit(l, info.name, node_ino(&n), S_IFDIR, &n, off);
 }
 
@@ -143,7 +152,8 @@ static int list_branches(struct listing *l)
 
 	if (!emit_files(l, &off))
 		return 0;
-	rc = registry_list(l->fs->reg, &list);
+	rc = l->dir->kind == NODE_TRASH_TOP ? registry_list_trash(l->fs->reg, &list)
+					    : registry_list(l->fs->reg, &list);
 	if (rc < 0)
 		return rc;
 	while (list[count])
@@ -240,12 +250,18 @@ static int list_overlay(struct listing *l)
 
 static int list_dir(struct listing *l)
 {
+	uint64_t off;
+
 	if (!emit_dots(l) || l->empty)
 		return 0;
 	switch (l->dir->kind) {
 	case NODE_ROOT:
 	case NODE_RUN_TOP:
+	case NODE_TRASH_TOP:
 		return list_branches(l);
+	case NODE_TRASHED:
+		(void)emit_files(l, &off);
+		return 0;
 	case NODE_BRANCH:
 		return list_branch(l);
 	case NODE_DATA:

@@ -61,7 +61,7 @@ struct branch *branch_put(struct branch *b)
 		return NULL;
 	overlay_free(b->data);
 	overlay_free(b->run);
-	if (atomic_load(&b->discarded))
+	if (atomic_load(&b->discarded) && !atomic_load(&b->trashed))
 		remove_run(b);
 	layer_put(b->top);
 	(void)pthread_mutex_destroy(&b->lock);
@@ -105,6 +105,7 @@ static unsigned depth_of(const struct layer *l)
 
 void branch_info(struct branch *b, struct branch_info *ret)
 {
+	char name[NAME_LEN_MAX + 1];
 	struct registry *r = b->reg;
 	struct branch_meta m;
 	struct branch *parent = NULL;
@@ -137,6 +138,9 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	ret->started = m.started;
 	ret->stopped_by_hand = m.stopped_by_hand;
 	ret->discarded = atomic_load(&b->discarded);
+	memcpy(ret->trash_name, b->trash, sizeof(ret->trash_name));
+	if (b->trash[0] && trash_name_parse(b->trash, name, &ret->trashed) < 0)
+		ret->trashed = 0; /* cannot be: it has been checked */
 }
 
 /* Writes the changed record, then lets memory have it. */
@@ -267,7 +271,9 @@ int branch_sync(struct branch *b)
 		LOCK_SCOPE(&b->lock);
 		o = b->data;
 	}
-	return o && !atomic_load(&b->discarded) ? overlay_sync(o) : 0;
+	if (!o || (atomic_load(&b->discarded) && !atomic_load(&b->trashed)))
+		return 0;
+	return overlay_sync(o);
 }
 
 int branch_run_overlay(struct branch *b, struct overlay **ret_overlay)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME };
+enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME, F_FILE };
 
 struct field {
 	const char *key;
@@ -28,7 +28,7 @@ struct field {
 #key, kind, offsetof(struct branch_meta, key), false                   \
 	}
 static const struct field branch_fields[] = {
-	{"name", F_NAME, offsetof(struct branch_meta, name), true},
+	{"name", F_FILE, offsetof(struct branch_meta, name), true},
 	BRANCH_FIELD(no, F_U32),
 	BRANCH_FIELD(top, F_U32),
 	BRANCH_FIELD(base, F_U32),
@@ -80,6 +80,7 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		str_printf(t, "%s = %s\n", f->key, b ? "yes" : "no");
 		break;
 	case F_NAME:
+	case F_FILE:
 		if (*p || !f->optional)
 			str_printf(t, "%s = %s\n", f->key, p);
 		break;
@@ -102,8 +103,9 @@ static char *record_encode(const char *section, const struct field *fields, size
 
 static int get_field(const struct field *f, const char *value, void *rec)
 {
-	char *p = (char *)rec + f->off;
+	char *p = (char *)rec + f->off, name[NAME_LEN_MAX + 1];
 	uint64_t v = 0;
+	time_t t;
 	uint32_t u;
 	int64_t i;
 	bool b;
@@ -131,6 +133,12 @@ static int get_field(const struct field *f, const char *value, void *rec)
 			rc = text_check_name(value);
 		if (rc == 0)
 			(void)snprintf(p, NAME_LEN_MAX + 1, "%s", value);
+		break;
+	case F_FILE: /* of a branch, or one in the trash */
+		if (value[0] != '\0' && text_check_name(value) < 0)
+			rc = trash_name_parse(value, name, &t);
+		if (rc == 0)
+			(void)snprintf(p, TRASH_NAME_MAX, "%s", value);
 		break;
 	}
 	return rc;

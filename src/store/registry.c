@@ -26,18 +26,26 @@
 #include <stdio.h>
 #include <string.h>
 
-int registry_add(struct registry *r, struct branch *b)
+int registry_add_to(struct branch **by_no, struct branch **by_name, struct branch *b,
+		    const char *name)
 {
-	WRITE_SCOPE(&r->table);
-	HASH_ADD(hh_no, r->by_no, no, sizeof(b->no), b);
+	HASH_ADD(hh_no, *by_no, no, sizeof(b->no), b);
 	if (!b->hh_no.tbl)
 		return -ENOMEM;
-	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
+	HASH_ADD_KEYPTR(hh_name, *by_name, name, (unsigned)strlen(name), b);
 	if (!b->hh_name.tbl) {
-		HASH_DELETE(hh_no, r->by_no, b);
+		HASH_DELETE(hh_no, *by_no, b);
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+int registry_add(struct registry *r, struct branch *b)
+{
+	WRITE_SCOPE(&r->table);
+	return b->trash[0] ? registry_add_to(&r->trash_by_no, &r->trash_by_name, b,
+					     b->trash)
+			   : registry_add_to(&r->by_no, &r->by_name, b, b->name);
 }
 
 struct branch *registry_find(struct registry *r, const char *name)
@@ -65,21 +73,39 @@ static int by_name_cmp(const void *pa, const void *pb)
 	return strcmp((*a)->name, (*b)->name);
 }
 
-int registry_list(struct registry *r, struct branch ***ret_list)
+static int by_trash_cmp(const void *pa, const void *pb)
 {
-	struct branch *b, *next, **v;
+	struct branch *const *a = pa, *const *b = pb;
+
+	return strcmp((*a)->trash, (*b)->trash);
+}
+
+static int list_table(struct registry *r, struct branch *const *by_no,
+		      int (*cmp)(const void *, const void *), struct branch ***ret_list)
+{
+	struct branch *b, **v;
 	size_t n = 0;
 
 	READ_SCOPE(&r->table);
-	v = calloc(HASH_CNT(hh_no, r->by_no) + 1, sizeof(struct branch *));
+	v = calloc(HASH_CNT(hh_no, *by_no) + 1, sizeof(struct branch *));
 	if (!v)
 		return -ENOMEM;
-	HASH_ITER(hh_no, r->by_no, b, next)
-	v[n++] = branch_get(b);
+	for (b = *by_no; b; b = b->hh_no.next)
+		v[n++] = branch_get(b);
 	if (n > 1)
-		qsort(v, n, sizeof(struct branch *), by_name_cmp);
+		qsort(v, n, sizeof(struct branch *), cmp);
 	*ret_list = v;
 	return 0;
+}
+
+int registry_list(struct registry *r, struct branch ***ret_list)
+{
+	return list_table(r, &r->by_no, by_name_cmp, ret_list);
+}
+
+int registry_list_trash(struct registry *r, struct branch ***ret_list)
+{
+	return list_table(r, &r->trash_by_no, by_trash_cmp, ret_list);
 }
 
 void branch_list_free(struct branch **list)
@@ -158,7 +184,7 @@ static int freeze(struct registry *r, struct branch *p)
 	return 0;
 }
 
-static int check_new_branch(struct registry *r, const char *name, struct err *e)
+int registry_check_name(struct registry *r, const char *name, struct err *e)
 {
 	struct branch *b;
 	int rc = text_check_name(name);
@@ -252,7 +278,7 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	int rc;
 
 	LOCK_SCOPE(&r->change);
-	rc = check_new_branch(r, spec->name, e);
+	rc = registry_check_name(r, spec->name, e);
 	if (rc < 0)
 		return rc;
 	if (atomic_load(&p->discarded))
@@ -266,16 +292,9 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 
 /* --- renaming and discarding --- */
 
-/*
- * Children remember their parent's name for the time when it is gone.  In memory
- * only: their records follow when they are written next, or at the end.
- */
-static void name_in_children(struct registry *r, struct branch *parent)
+static void name_in(struct branch *by_no, const struct branch *parent)
 {
-	struct branch *b, *next;
-
-	HASH_ITER(hh_no, r->by_no, b, next)
-	{
+	for (struct branch *b = by_no; b; b = b->hh_no.next) {
 		if (b->meta.parent_no != parent->no)
 			continue;
 		LOCK_SCOPE(&b->lock);
@@ -285,42 +304,37 @@ static void name_in_children(struct registry *r, struct branch *parent)
 	}
 }
 
+/*
+ * Children remember their parent's name for the time when it is gone.  In memory
+ * only: their records follow when they are written next, or at the end.
+ */
+void registry_name_in_children(struct registry *r, const struct branch *parent)
+{
+	name_in(r->by_no, parent);
+	name_in(r->trash_by_no, parent);
+}
+
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
-	char from[RECORD_PATH_MAX], to[RECORD_PATH_MAX];
 	struct branch_meta m;
 	int rc;
 
 	LOCK_SCOPE(&r->change);
 	if (atomic_load(&b->discarded))
 		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
-	rc = check_new_branch(r, newname, e);
+	rc = registry_check_name(r, newname, e);
 	if (rc < 0)
 		return rc;
-	record_path(b->name, from);
-	record_path(newname, to);
-	rc = records_failed(r);
-	if (rc == 0)
-		rc = record_move(r, from, to);
-	if (rc < 0)
-		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
-			       b->name, strerror(-rc));
-	/* the branch has its new name, whatever becomes of the one in the record; the
-	 * file's is durable by now, as the one inside must not outlive it */
 	m = b->meta;
 	m.last_active = atomic_load(&b->last_active);
-	if (registry_save(r, newname, &m) < 0) {
-		log_warn("branch %s: cannot write its new name into its record; trying "
-			 "again later",
-			 newname);
-		record_note_misnamed(r, b);
-	}
-	FAULT_POINT("registry.renamed-inside");
+	rc = record_rename(r, b, b->name, newname, &m, e);
+	if (rc < 0)
+		return rc;
 	WRITE_SCOPE(&r->table);
 	HASH_DELETE(hh_name, r->by_name, b);
 	(void)snprintf(b->name, sizeof(b->name), "%s", newname);
-	name_in_children(r, b);
+	registry_name_in_children(r, b);
 	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
 	if (!b->hh_name.tbl)
 		log_error("branch %s: out of memory; it is back at the next mount",
@@ -328,15 +342,33 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 	return 0;
 }
 
+int registry_check_discard(struct branch *b, struct err *e)
+{
+	if (atomic_load(&b->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
+	if (b->meta.is_protected)
+		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
+	return 0;
+}
+
+void registry_forget(struct registry *r, struct branch *b)
+{
+	if (b->misnamed) {
+		b->misnamed = false;
+		r->misnamed--;
+	}
+	layer_release(r, b->top);
+	branch_put(b); /* the table's */
+}
+
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
 {
 	int rc;
 
 	LOCK_SCOPE(&r->change);
-	if (atomic_load(&b->discarded))
-		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
-	if (b->meta.is_protected)
-		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
+	rc = registry_check_discard(b, e);
+	if (rc < 0)
+		return rc;
 	rc = records_failed(r);
 	if (rc == 0)
 		rc = record_remove(r, b->name, &b->meta);
@@ -349,11 +381,6 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		HASH_DELETE(hh_no, r->by_no, b);
 		HASH_DELETE(hh_name, r->by_name, b);
 	}
-	if (b->misnamed) {
-		b->misnamed = false;
-		r->misnamed--;
-	}
-	layer_release(r, b->top);
-	branch_put(b); /* the table's */
+	registry_forget(r, b);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "store/overlay.h"
+#include "store/trash_name.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,7 +45,9 @@ struct branch_info {
 	bool prepared; /* the first-start clean-up was done once */
 	bool started;  /* a server ran on it */
 	bool stopped_by_hand;
-	bool discarded;
+	bool discarded;                  /* gone, or in the trash */
+	char trash_name[TRASH_NAME_MAX]; /* NAME@TIME; "": it is not there */
+	time_t trashed;                  /* when it was discarded */
 	unsigned depth;
 };
 
@@ -118,6 +121,26 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 int registry_discard(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e) MUST_CHECK;
+
+/*
+ * The trash: as registry_discard, but the branch is kept under another name, NAME@TIME,
+ * with its number, layers and unsynced files.  For all but the functions here it is
+ * discarded.
+ */
+int registry_trash(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
+/*
+ * Brings it back, in one step that is durable when it returns 0.  -ENOENT when it is
+ * not in the trash, and what registry_create says of a name.
+ */
+int registry_restore(struct registry *r, struct branch *b, const char *name,
+		     time_t expires, struct err *e) MUST_CHECK;
+/* Removes it for good. */
+int registry_purge(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
+struct branch *registry_find_trashed(struct registry *r, const char *trash_name);
+struct branch *registry_find_trashed_no(struct registry *r, uint32_t no);
+/* All of them, sorted by the name in the trash; as registry_list. */
+int registry_list_trash(struct registry *r, struct branch ***ret_list) MUST_CHECK;
+
 /*
  * Makes durable what no fsync asked for: the layers that a freeze sealed, and
  * files that were written some time ago.  Blocking, on no request's way; called

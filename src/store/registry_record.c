@@ -77,28 +77,37 @@ void record_note_misnamed(struct registry *r, struct branch *b)
 	b->misnamed = true;
 }
 
+static int settle_table(struct registry *r, struct branch *by_no, struct err *e)
+{
+	for (struct branch *b = by_no; b; b = b->hh_no.next) {
+		const char *name = branch_record_name(b);
+		int rc = b->misnamed ? registry_save(r, name, &b->meta) : 0;
+
+		if (rc < 0)
+			return err_set(e, rc,
+				       "cannot write the record of branch '%s': %s",
+				       name, strerror(-rc));
+		b->misnamed = false;
+	}
+	return 0;
+}
+
 /*
  * A record with a branch's old name inside is found out as that branch's own only
  * while no other file has that name.  So it is put right before a name is taken.
  */
 int record_settle_names(struct registry *r, struct err *e)
 {
-	struct branch *b, *next;
+	int rc;
 
 	if (r->misnamed == 0)
 		return 0;
-	HASH_ITER(hh_no, r->by_no, b, next)
-	{
-		int rc = b->misnamed ? registry_save(r, b->name, &b->meta) : 0;
-
-		if (rc < 0)
-			return err_set(e, rc,
-				       "cannot write the record of branch '%s': %s",
-				       b->name, strerror(-rc));
-		b->misnamed = false;
-	}
-	r->misnamed = 0;
-	return 0;
+	rc = settle_table(r, r->by_no, e);
+	if (rc == 0)
+		rc = settle_table(r, r->trash_by_no, e);
+	if (rc == 0)
+		r->misnamed = 0;
+	return rc;
 }
 
 /* The name of a record that cannot be served is not free: it would be lost. */
@@ -118,7 +127,7 @@ int record_check_free(struct registry *r, const char *name, struct err *e)
 			   "out of the way, and mount again");
 }
 
-int record_move(struct registry *r, const char *from, const char *to)
+static int move_record(struct registry *r, const char *from, const char *to)
 {
 	int fd = r->store.fd, rc;
 
@@ -131,6 +140,31 @@ int record_move(struct registry *r, const char *from, const char *to)
 			  "has the new name",
 			  r->path, from);
 	return rc;
+}
+
+int record_rename(struct registry *r, struct branch *b, const char *from,
+		  const char *to, const struct branch_meta *meta, struct err *e)
+{
+	char from_path[RECORD_PATH_MAX], to_path[RECORD_PATH_MAX];
+	int rc = records_failed(r);
+
+	record_path(from, from_path);
+	record_path(to, to_path);
+	if (rc == 0)
+		rc = move_record(r, from_path, to_path);
+	if (rc < 0)
+		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
+			       from, strerror(-rc));
+	/* the branch has its new name, whatever becomes of the one in the record; the
+	 * file's is durable by now, as the one inside must not outlive it */
+	if (registry_save(r, to, meta) < 0) {
+		log_warn("branch %s: cannot write its new name into its record; trying "
+			 "again later",
+			 to);
+		record_note_misnamed(r, b);
+	}
+	FAULT_POINT("registry.renamed-inside");
+	return 0;
 }
 
 int record_remove(struct registry *r, const char *name, const struct branch_meta *meta)

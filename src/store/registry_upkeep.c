@@ -62,12 +62,13 @@ static int flush_sealed(struct registry *r)
 	return rc;
 }
 
-int registry_flush(struct registry *r)
+/* What fails in one place keeps no other back. */
+static int flush_branches(struct registry *r,
+			  int (*fn)(struct registry *r, struct branch ***ret_list))
 {
 	struct branch **list = NULL;
-	int rc = flush_sealed(r), listed = registry_list(r, &list);
+	int rc = fn(r, &list);
 
-	rc = rc < 0 ? rc : listed; /* what fails in one place keeps no other back */
 	for (struct branch **b = list; b && *b; b++) {
 		int one = branch_sync(*b);
 
@@ -77,6 +78,16 @@ int registry_flush(struct registry *r)
 	}
 	branch_list_free(list);
 	return rc;
+}
+
+int registry_flush(struct registry *r)
+{
+	int rc = flush_sealed(r);
+	int living = flush_branches(r, registry_list);
+	int trash = flush_branches(r, registry_list_trash);
+
+	rc = rc < 0 ? rc : living;
+	return rc < 0 ? rc : trash;
 }
 
 static int remove_layer_dir(struct registry *r, uint32_t id)

@@ -174,6 +174,73 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	return 0;
 }
 
+struct branch *registry_find_trashed(struct registry *r, const char *trash_name)
+{
+	struct branch *found = NULL;
+
+	(void)r;
+	LOCK_SCOPE(&lock);
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+		if (strcmp(world.branches[i].info.trash_name, trash_name) == 0)
+			found = &world.branches[i];
+	world.refs += found != NULL;
+	return found;
+}
+
+int registry_list_trash(struct registry *r, struct branch ***ret_list)
+{
+	struct branch **v = calloc(ARRAY_SIZE(world.branches) + 1, sizeof(*v));
+	size_t n = 0;
+
+	(void)r;
+	assert_non_null(v);
+	LOCK_SCOPE(&lock);
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+		if (world.branches[i].info.trash_name[0])
+			v[n++] = &world.branches[i];
+	world.refs += (int)n;
+	*ret_list = v;
+	return 0;
+}
+
+int registry_trash(struct registry *r, struct branch *b, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.discard_rc < 0)
+		return err_set(e, world.discard_rc, "the disk is broken");
+	b->info.discarded = true;
+	b->info.trashed = 978307200;
+	(void)snprintf(b->info.trash_name, sizeof(b->info.trash_name),
+		       "%s@2001-01-01T00:00:00Z", b->info.name);
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
+}
+
+int registry_restore(struct registry *r, struct branch *b, const char *name,
+		     time_t expires, struct err *e)
+{
+	(void)r;
+	(void)e;
+	LOCK_SCOPE(&lock);
+	b->info.discarded = false;
+	b->info.trash_name[0] = '\0';
+	b->info.expires = expires;
+	(void)snprintf(b->info.name, sizeof(b->info.name), "%s", name);
+	return 0;
+}
+
+int registry_purge(struct registry *r, struct branch *b, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.discard_rc < 0)
+		return err_set(e, world.discard_rc, "the disk is broken");
+	b->info.trash_name[0] = '\0';
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
+}
+
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
 {
 	(void)r;

@@ -302,6 +302,114 @@ static void test_more_time(void **state)
 	assert_int_equal(expires_as(ME, "a", "1h"), 0);
 }
 
+static int restore_as(uid_t uid, const char *from, const char *to)
+{
+	struct caller who = {uid, uid, 1};
+	struct result r = {0};
+
+	control_restore(control, &who, from, to, finished, &r);
+	return await(&r);
+}
+
+static int purge_as(uid_t uid, const char *name)
+{
+	struct caller who = {uid, uid, 1};
+	struct result r = {0};
+
+	control_purge(control, &who, name, finished, &r);
+	return await(&r);
+}
+
+static void test_trash(void **state)
+{
+	static const char a_there[] = "a@2001-01-01T00:00:00Z";
+	struct branch *a;
+
+	(void)state;
+	cfg->trash_s = 1u << 31;
+	control_configure(control, cfg);
+	assert_int_equal(create_as(ME, "a"), 0);
+	a = find_locked("a");
+	assert_int_equal(discard_as(ME, "a"), 0);
+	assert_string_equal(a->info.trash_name, a_there);
+	assert_int_equal(world.wants[PM_WANT_GONE], 1);
+	assert_int_equal(restore_as(1234, a_there, "a"), -EACCES);
+	assert_int_equal(purge_as(1234, a_there), -EACCES);
+	assert_int_equal(restore_as(ME, "b@2001-01-01T00:00:00Z", "a"), -ENOENT);
+	check_error(ME, "there is no 'b@2001-01-01T00:00:00Z' in the trash\n");
+	assert_int_equal(restore_as(ME, a_there, "-a"), -EINVAL);
+	assert_int_equal(world.keeps, 0);
+	/* with an end that lies ahead it keeps it, else it gets what new ones get */
+	a->info.expires = 4070908800;
+	assert_int_equal(restore_as(ME, a_there, "c"), 0);
+	assert_int_equal(world.keeps, 1);
+	assert_string_equal(a->info.name, "c");
+	assert_int_equal(a->info.expires, 4070908800);
+	assert_int_equal(discard_as(ME, "c"), 0);
+	a->info.expires = 1;
+	assert_int_equal(restore_as(ME, "c@2001-01-01T00:00:00Z", "c"), 0);
+	assert_int_equal(a->info.expires, 0);
+	assert_int_equal(discard_as(ME, "c"), 0);
+	a->info.expires = 1;
+	configure(3600, 0);
+	assert_int_equal(restore_as(ME, "c@2001-01-01T00:00:00Z", "c"), 0);
+	assert_true(is_from_now(a->info.expires, 3600));
+	/* for good */
+	assert_int_equal(discard_as(ME, "c"), 0);
+	world.discard_rc = -EIO;
+	assert_int_equal(purge_as(ME, "c@2001-01-01T00:00:00Z"), -EIO);
+	world.discard_rc = 0;
+	assert_int_equal(purge_as(ME, "c@2001-01-01T00:00:00Z"), 0);
+	assert_int_equal(purge_as(ME, "c@2001-01-01T00:00:00Z"), -ENOENT);
+}
+
+static void await_trash(bool empty)
+{
+	bool is_empty;
+
+	LOCK_SCOPE(&lock);
+	do {
+		is_empty = true;
+		for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+			if (world.branches[i].info.trash_name[0])
+				is_empty = false;
+		if (is_empty != empty)
+			(void)pthread_cond_wait(&changed, &lock);
+	} while (is_empty != empty);
+}
+
+/* Whose time is over goes by itself, one after the other; without trash nothing does.
+ */
+static void test_purge_due(void **state)
+{
+	CLEAN(clean_free) char *log = NULL;
+
+	(void)state;
+	cfg->trash_s = 1u << 31;
+	control_configure(control, cfg);
+	assert_int_equal(create_as(ME, "a"), 0);
+	assert_int_equal(create_as(ME, "b"), 0);
+	assert_int_equal(discard_as(ME, "a"), 0);
+	let_expire("b", 1);
+	await_trash(false);
+	cfg->trash_s = 0;
+	control_configure(control, cfg);
+	assert_int_equal(set_word(control_set_state, ME, "main", "stopped"), 0);
+	await_trash(false);
+	cfg->trash_s = 60; /* the world's trash is of another day */
+	control_configure(control, cfg);
+	await_trash(true);
+	control_stop();
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &log, NULL),
+			 0);
+	assert_non_null(strstr(log,
+			       "\"verb\":\"purge\",\"branch\":\"a@2001-01-01T00:00:"
+			       "00Z\",\"parent\":null,\"value\":null,\"verdict\":"
+			       "\"allowed\",\"reason\":\"its time in the trash was "
+			       "over at 2001-01-01T00:01:00Z\""));
+	assert_int_equal(control_start("/mnt"), 0);
+}
+
 /* Nobody was here for days, says the clock: then it is not believed at once. */
 static void test_far_clock(void **state)
 {
@@ -329,6 +437,7 @@ int main(void)
 		WORLD_TEST(test_expire),    WORLD_TEST(test_spared),
 		WORLD_TEST(test_not_known), WORLD_TEST(test_retry),
 		WORLD_TEST(test_more_time), WORLD_TEST(test_far_clock),
+		WORLD_TEST(test_trash),     WORLD_TEST(test_purge_due),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,7 @@ static struct branch branches[] = {
 			 .parent = "main",
 			 .created = 1795341600,
 			 .expires = 1795428000,
+			 .trashed = 1795345200,
 			 .owner = 4242424,
 			 .depth = 2},
 		.pm = {.state = PM_FAILED,
@@ -92,6 +93,12 @@ int metrics_render(struct metrics *m, struct str *out)
 	(void)m;
 	str_add(out, "figures\n");
 	return 0;
+}
+
+time_t control_purge_time(struct control *c, time_t trashed)
+{
+	(void)c;
+	return trashed + 86400;
 }
 
 char *control_default_parent(struct control *c)
@@ -206,6 +213,11 @@ static void test_values(void **state)
 	check(STATUS_EXPIRES, &branches[1], "never\n");
 	check(STATUS_PROTECTED, &branches[0], "0\n");
 	check(STATUS_PROTECTED, &branches[1], "1\n");
+	check(STATUS_TRASHED, &branches[0],
+	      "name a\nno 2\nparent main\nparent_gone 0\nowner 4242424\n"
+	      "created 2026-11-22T10:00:00Z\nlast_active -\n"
+	      "expires 2026-11-23T10:00:00Z\ndepth 2\n"
+	      "discarded 2026-11-22T11:00:00Z\nremoved 2026-11-23T11:00:00Z\n");
 	check(STATUS_ERROR, NULL, "error of 1000\n");
 	check(STATUS_METRICS, NULL, "figures\n");
 	check(STATUS_TREE, NULL,
