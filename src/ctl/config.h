@@ -20,8 +20,10 @@
 struct config {
 	/* [branch] */
 	char *default_parent;
-	char *idle_connections;  /* "ignore" or "keep" */
-	uint64_t idle_timeout_s; /* 0: never */
+	char *idle_connections;    /* "ignore" or "keep" */
+	uint64_t idle_timeout_s;   /* 0: never */
+	uint64_t ttl_s, max_ttl_s; /* 0: never */
+	uint64_t trash_s;          /* 0: discarded branches are not kept */
 	uint64_t reserve_bytes;
 	uint64_t start_timeout_s;
 	/* [server] */

@@ -12,10 +12,15 @@
  */
 #include "ctl/control.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "ctl/expiry.h"
 #include "ctl/request.h"
 
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -60,8 +65,15 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 		rc = metrics_new(r, f, c->mountpoint, &c->metrics);
 	if (rc == 0)
 		rc = loop_timer_new(l, upkeep_due, c, &c->upkeep_timer);
+	if (rc == 0)
+		rc = expiry_new(c, &c->expiry);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
+	rc = audit_open(registry_dirfd(r), registry_path(r), &c->audit);
+	if (rc < 0)
+		log_error("%s/" AUDIT_FILE ": cannot open: %s; requests go on without "
+			  "a record of them",
+			  registry_path(r), strerrordesc_np(-rc));
 	/* a daemon that was killed may have left something to free */
 	upkeep_due(c);
 	*ret_control = steal(c);
@@ -70,8 +82,11 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 
 void control_configure(struct control *c, const struct config *cfg)
 {
-	LOCK_SCOPE(&c->lock);
-	c->cfg = cfg;
+	{
+		LOCK_SCOPE(&c->lock);
+		c->cfg = cfg;
+	}
+	expiry_soon(c); /* the trash may be kept for less long */
 }
 
 struct control *control_free(struct control *c)
@@ -80,9 +95,11 @@ struct control *control_free(struct control *c)
 
 	if (!c)
 		return NULL;
+	(void)expiry_free(c->expiry);           /* returns NULL */
 	(void)loop_timer_free(c->upkeep_timer); /* returns NULL */
 	(void)errors_free(c->errors);           /* returns NULL */
 	(void)metrics_free(c->metrics);         /* returns NULL */
+	(void)audit_close(c->audit);            /* returns NULL */
 	(void)pthread_mutex_destroy(&c->lock);  /* nobody holds it */
 	free(c->mountpoint);
 	free(c->superuser);
@@ -137,8 +154,29 @@ struct metrics *control_metrics(struct control *c)
 	return c->metrics;
 }
 
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail */
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* The command of a process, while it waits for its answer; "" if it is not seen. */
+static void read_comm(pid_t pid, char *buf, size_t size)
+{
+	CLEAN(clean_free) char *path = text_format("/proc/%d/comm", (int)pid);
+	CLEAN(clean_free) char *text = NULL;
+
+	if (pid <= 0 || !path || fd_read_file(AT_FDCWD, path, 64, &text, NULL) < 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	(void)snprintf(buf, size, "%s", text); /* the kernel has 15 bytes */
+}
+
 struct request *request_new(struct control *c, const struct caller *who,
-			    struct branch *b, control_done done, void *ctx)
+			    const char *verb, struct branch *b, control_done done,
+			    void *ctx)
 {
 	struct request *rq = calloc(1, sizeof(*rq));
 
@@ -151,7 +189,38 @@ struct request *request_new(struct control *c, const struct caller *who,
 	rq->done = done;
 	rq->ctx = ctx;
 	rq->b = b ? branch_get(b) : NULL;
+	rq->verb = verb;
+	rq->started_us = now_us();
+	read_comm(who->pid, rq->comm, sizeof(rq->comm));
+	if (b) {
+		struct branch_info info;
+
+		branch_info(b, &info);
+		rq->subject = strdup(info.name);
+	}
 	return rq;
+}
+
+struct request *request_new_own(struct control *c, const char *verb, struct branch *b,
+				control_done done, void *ctx)
+{
+	const struct caller self = {geteuid(), getegid(), getpid()};
+	struct request *rq = request_new(c, &self, verb, b, done, ctx);
+
+	if (rq)
+		rq->is_own = true;
+	return rq;
+}
+
+void request_value(struct request *rq, const char *fmt, ...)
+{
+	va_list ap;
+
+	free(rq->value);
+	va_start(ap, fmt);
+	if (vasprintf(&rq->value, fmt, ap) < 0)
+		rq->value = NULL;
+	va_end(ap);
 }
 
 /* Trouble of the store or of a server is the operator's; a refusal is not. */
@@ -182,18 +251,45 @@ static void request_unclaim(struct request *rq)
 	unclaim_locked(rq);
 }
 
+static void write_audit(const struct request *rq, int rc)
+{
+	const struct audit_event ev = {
+		.uid = rq->who.uid,
+		.gid = rq->who.gid,
+		.pid = rq->who.pid,
+		.comm = rq->comm[0] ? rq->comm : NULL,
+		.verb = rq->verb,
+		.branch = rq->subject,
+		.parent = rq->parent,
+		.value = rq->value,
+		.verdict = rc == 0                         ? AUDIT_ALLOWED
+			   : rc == -EPERM || rc == -EACCES ? AUDIT_DENIED
+							   : AUDIT_FAILED,
+		.reason = rc == 0 ? rq->reason : err_text(&rq->err),
+		.duration_us = (uint64_t)(now_us() - rq->started_us),
+	};
+
+	if (rq->c->audit)
+		(void)audit_write(rq->c->audit, &ev); /* it has said so in the log */
+}
+
 void request_finish(struct request *rq, int rc)
 {
 	request_unclaim(rq);
+	if (rc < 0 && !rq->err.msg)
+		(void)err_set(&rq->err, rc, "%s", strerrordesc_np(-rc));
+	write_audit(rq, rc);
 	if (rc < 0) {
-		if (!rq->err.msg)
-			(void)err_set(&rq->err, rc, "%s", strerrordesc_np(-rc));
-		control_note_error(rq->c, rq->who.uid, &rq->err);
+		if (!rq->is_own)
+			control_note_error(rq->c, rq->who.uid, &rq->err);
 		log_failure(rq, rc);
 	}
 	rq->done(rq->ctx, rc, rc < 0 ? NULL : rq->b);
 	(void)branch_put(rq->b); /* returns NULL */
 	err_fini(&rq->err);
+	free(rq->subject);
+	free(rq->value);
+	free(rq->reason);
 	free(rq->name);
 	free(rq->parent);
 	free(rq);

@@ -42,16 +42,31 @@ void control_create(struct control *c, const struct caller *who, const char *spe
 		    mode_t mode, control_done done, void *ctx);
 void control_discard(struct control *c, const struct caller *who, const char *name,
 		     control_done done, void *ctx);
+/* trash_name: NAME@TIME.  Brings back a branch that was kept, as `to`. */
+void control_restore(struct control *c, const struct caller *who,
+		     const char *trash_name, const char *to, control_done done,
+		     void *ctx);
+/* Removes one for good. */
+void control_purge(struct control *c, const struct caller *who, const char *trash_name,
+		   control_done done, void *ctx);
 void control_rename(struct control *c, const struct caller *who, const char *from,
 		    const char *to, control_done done, void *ctx);
 /* word: "running" or "stopped". */
 void control_set_state(struct control *c, const struct caller *who, struct branch *b,
 		       const char *word, control_done done, void *ctx);
+/* word: see input_parse_expires. */
+void control_set_expires(struct control *c, const struct caller *who, struct branch *b,
+			 const char *word, control_done done, void *ctx);
+/* word: "1" or "0". */
+void control_set_protected(struct control *c, const struct caller *who,
+			   struct branch *b, const char *word, control_done done,
+			   void *ctx);
 /* chmod, chown, chgrp of the branch directory; mode (mode_t)-1: keep. */
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx);
-/* May this caller take the branch away?  0 or -EPERM/-EACCES, noted for .error. */
+/* May this caller take the branch, or one in the trash, away?  0 or -EPERM/-EACCES,
+ * noted for .error. */
 int control_may_discard(struct control *c, const struct caller *who,
 			struct branch *b) MUST_CHECK;
 
@@ -60,6 +75,8 @@ void control_note_error(struct control *c, uid_t uid, const struct err *e);
 /* What .error shows this uid: heap string, "" when nothing failed. */
 char *control_error_text(struct control *c, uid_t uid);
 
+/* When a branch that was discarded then goes for good; 0: not by itself. */
+time_t control_purge_time(struct control *c, time_t trashed);
 /* The uid that mounted it. */
 uid_t control_mount_owner(const struct control *c);
 /* The superuser role of the cluster; fixed for the life of the mount. */

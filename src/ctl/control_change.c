@@ -20,7 +20,7 @@ static int check_protected(const struct branch_info *info, struct err *e)
 	(void)err_set(e, -EPERM, "branch '%s' is protected", info->name);
 	(void)err_hint(e, strcmp(info->name, MAIN_BRANCH) == 0
 				  ? "the base branch stays as long as the store"
-				  : "a protected branch cannot be discarded");
+				  : "its owner may write 0 to its file protected");
 	return -EPERM;
 }
 
@@ -43,15 +43,24 @@ static void discard_job(void *ctx)
 	struct control *c = rq->c;
 	CLEAN(branch_putp) struct branch *b = branch_get(rq->b);
 	struct branch_info info;
+	bool keep;
 	int rc;
 
 	branch_info(b, &info);
-	rc = registry_discard(c->registry, b, &rq->err);
-	if (rc == 0)
-		log_info("branch %s: discarded by uid %u", info.name, rq->who.uid);
-	request_finish(rq, rc);
-	if (rc < 0)
+	keep = control_purge_time(c, info.created) != 0;
+	rc = keep ? registry_trash(c->registry, b, &rq->err)
+		  : registry_discard(c->registry, b, &rq->err);
+	if (rc < 0) {
+		fleet_keep(c->fleet, b);
+		request_finish(rq, rc);
 		return;
+	}
+	log_info("branch %s: discarded by uid %u%s%s", info.name, rq->who.uid,
+		 rq->reason ? ": " : "", rq->reason ? rq->reason : "");
+	branch_info(b, &info);
+	if (info.trash_name[0])
+		request_value(rq, "%s", info.trash_name);
+	request_finish(rq, rc);
 	rc = branch_run_clear(b);
 	if (rc < 0)
 		log_warn("branch %s: cannot empty its run directory: %s; the next "
@@ -66,6 +75,7 @@ static void discard_server_gone(void *ctx, int rc, const struct err *e)
 	struct request *rq = ctx;
 
 	if (rc < 0) {
+		fleet_keep(rq->c->fleet, rq->b);
 		take_fleet_error(rq, rc, e, "cannot be discarded");
 		request_finish(rq, rc);
 		return;
@@ -75,12 +85,14 @@ static void discard_server_gone(void *ctx, int rc, const struct err *e)
 
 /* A request about the branch of this name, or NULL after failing it. */
 static struct request *request_by_name(struct control *c, const struct caller *who,
-				       const char *name, control_done done, void *ctx)
+				       const char *verb, const char *name,
+				       control_done done, void *ctx)
 {
 	CLEAN(branch_putp) struct branch *b = registry_find(c->registry, name);
-	struct request *rq = request_new(c, who, b, done, ctx);
+	struct request *rq = request_new(c, who, verb, b, done, ctx);
 
 	if (rq && !b) {
+		rq->subject = strdup(name);
 		request_finish(rq, err_set(&rq->err, -ENOENT,
 					   "there is no branch named '%s'", name));
 		return NULL;
@@ -91,7 +103,7 @@ static struct request *request_by_name(struct control *c, const struct caller *w
 void control_discard(struct control *c, const struct caller *who, const char *name,
 		     control_done done, void *ctx)
 {
-	struct request *rq = request_by_name(c, who, name, done, ctx);
+	struct request *rq = request_by_name(c, who, "discard", name, done, ctx);
 	struct branch_info info;
 	int rc;
 
@@ -106,6 +118,32 @@ void control_discard(struct control *c, const struct caller *who, const char *na
 		request_finish(rq, rc);
 		return;
 	}
+	fleet_want(c->fleet, rq->b, PM_WANT_GONE, discard_server_gone, rq);
+}
+
+void control_expire(struct control *c, struct branch *b, control_done done, void *ctx)
+{
+	struct request *rq = request_new_own(c, "expire", b, done, ctx);
+	struct branch_info info;
+	char when[21];
+	int rc;
+
+	if (!rq)
+		return;
+	rc = request_claim(rq);
+	/* nobody changes these behind the claim */
+	branch_info(b, &info);
+	if (rc == 0)
+		rc = check_protected(&info, &rq->err);
+	if (rc == 0 && (info.expires == 0 || info.expires > time(NULL)))
+		rc = err_set(&rq->err, -ECANCELED, "branch '%s' was given more time",
+			     info.name);
+	if (rc < 0) {
+		request_finish(rq, rc);
+		return;
+	}
+	text_format_time(info.expires, when);
+	rq->reason = text_format("it expired at %s", when);
 	fleet_want(c->fleet, rq->b, PM_WANT_GONE, discard_server_gone, rq);
 }
 
@@ -141,12 +179,13 @@ static void rename_job(void *ctx)
 void control_rename(struct control *c, const struct caller *who, const char *from,
 		    const char *to, control_done done, void *ctx)
 {
-	struct request *rq = request_by_name(c, who, from, done, ctx);
+	struct request *rq = request_by_name(c, who, "rename", from, done, ctx);
 	struct branch_info info;
 	int rc;
 
 	if (!rq)
 		return;
+	request_value(rq, "%s", to);
 	rc = request_authorise(rq, POLICY_RENAME, rq->b, &info);
 	if (rc == 0 && strcmp(info.name, MAIN_BRANCH) == 0)
 		rc = err_set(&rq->err, -EPERM, "the base branch cannot be renamed");
@@ -188,12 +227,13 @@ static void state_job(void *ctx)
 void control_set_state(struct control *c, const struct caller *who, struct branch *b,
 		       const char *word, control_done done, void *ctx)
 {
-	struct request *rq = request_new(c, who, b, done, ctx);
+	struct request *rq = request_new(c, who, "state", b, done, ctx);
 	struct branch_info info;
 	int rc;
 
 	if (!rq)
 		return;
+	request_value(rq, "%s", word);
 	rc = request_authorise(rq, POLICY_STATE, b, &info);
 	if (rc == 0)
 		rc = input_parse_state(word, &rq->want, &rq->err);
@@ -258,11 +298,26 @@ static void chown_job(void *ctx)
 			   rq);
 }
 
+static void value_of_access(struct request *rq)
+{
+	struct str text = STR_INIT;
+
+	if (rq->mode != (mode_t)-1)
+		str_printf(&text, "mode %o ", rq->mode);
+	if (rq->owner != (uid_t)-1)
+		str_printf(&text, "owner %u ", rq->owner);
+	if (rq->group != (gid_t)-1)
+		str_printf(&text, "group %u ", rq->group);
+	if (text.len)
+		request_value(rq, "%.*s", (int)text.len - 1, text.s);
+	str_fini(&text);
+}
+
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx)
 {
-	struct request *rq = request_new(c, who, b, done, ctx);
+	struct request *rq = request_new(c, who, "access", b, done, ctx);
 	struct branch_info info;
 	bool new_owner;
 	int rc;
@@ -274,6 +329,7 @@ void control_set_access(struct control *c, const struct caller *who, struct bran
 	rq->mode = mode == (mode_t)-1 ? mode : mode & 0777;
 	rq->owner = owner;
 	rq->group = group;
+	value_of_access(rq);
 	rc = request_authorise(rq, new_owner ? POLICY_CHOWN : POLICY_CHMOD, b, &info);
 	if (rc == 0 && new_owner)
 		rc = request_claim(rq);

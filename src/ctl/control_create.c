@@ -9,6 +9,7 @@
  * made side by side, and the registry puts them in order.
  */
 #include "base/log.h"
+#include "ctl/expiry.h"
 #include "ctl/input.h"
 #include "ctl/request.h"
 
@@ -94,6 +95,7 @@ static int create_branch(struct request *rq, struct branch *parent)
 		.owner = rq->who.uid,
 		.group = rq->who.gid,
 		.mode = rq->mode,
+		.expires = control_first_expires(rq->c, time(NULL)),
 	};
 	struct branch_info info;
 	int rc = request_authorise(rq, POLICY_CREATE, parent, &info);
@@ -135,13 +137,14 @@ static void create_job(void *ctx)
 		rc = create_branch(rq, parent);
 	}
 	request_finish(rq, rc);
+	expiry_soon(c);    /* it may have a short life */
 	control_upkeep(c); /* the freeze may have sealed what is not on disk yet */
 }
 
 void control_create(struct control *c, const struct caller *who, const char *spec,
 		    mode_t mode, control_done done, void *ctx)
 {
-	struct request *rq = request_new(c, who, NULL, done, ctx);
+	struct request *rq = request_new(c, who, "create", NULL, done, ctx);
 	int rc;
 
 	if (!rq)
@@ -149,6 +152,7 @@ void control_create(struct control *c, const struct caller *who, const char *spe
 	/* others come in when the owner says so by chmod, never by a loose umask */
 	rq->mode = mode & 0700;
 	rc = parse_spec(rq, spec);
+	rq->subject = strdup(rq->name ? rq->name : spec);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else

@@ -63,3 +63,54 @@ int input_parse_state(const char *word, enum pm_want *ret_want, struct err *e)
 	(void)err_set(e, -EINVAL, "'%s' is no state to ask for", word);
 	return err_hint(e, "write running or stopped");
 }
+
+/* rc: what parsing said; for a word that could not be used. */
+static int refuse_expires(const char *word, int rc, struct err *e)
+{
+	if (rc == -ERANGE)
+		(void)err_set(e, -EINVAL, "'%s' is too far away", word);
+	else
+		(void)err_set(e, -EINVAL, "'%s' is no time to expire at", word);
+	return err_hint(e, "write a time from now such as 2h, 90m or 7d, an RFC 3339 "
+			   "time such as 2026-11-22T10:00:00Z, or never");
+}
+
+int input_parse_expires(const char *word, time_t now, time_t *ret_expires,
+			struct err *e)
+{
+	uint64_t seconds = 0;
+	time_t t = 0;
+	int rc;
+
+	if (strcmp(word, "never") == 0) {
+		*ret_expires = 0;
+		return 0;
+	}
+	rc = text_parse_duration(word, &seconds);
+	if (rc == 0 && (now > EXPIRES_MAX || seconds > (uint64_t)(EXPIRES_MAX - now)))
+		rc = -ERANGE;
+	if (rc == 0)
+		t = now + (time_t)seconds;
+	else if (rc == -EINVAL)
+		rc = text_parse_time(word, &t);
+	if (rc == 0 && t > EXPIRES_MAX)
+		rc = -ERANGE; /* by its offset */
+	if (rc < 0)
+		return refuse_expires(word, rc, e);
+	if (t > now) {
+		*ret_expires = t;
+		return 0;
+	}
+	(void)err_set(e, -EINVAL, "'%s' is not in the future", word);
+	return err_hint(e, "rmdir discards a branch at once");
+}
+
+int input_parse_protected(const char *word, bool *ret_on, struct err *e)
+{
+	if (strcmp(word, "1") == 0 || strcmp(word, "0") == 0) {
+		*ret_on = word[0] == '1';
+		return 0;
+	}
+	(void)err_set(e, -EINVAL, "'%s' does not say whether to protect", word);
+	return err_hint(e, "write 1 to protect the branch, 0 to lift it");
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * input.h - what people write: the name that mkdir is given, the word for `state`.
- * Pure: knows no branches, asks nobody.
+ * input.h - what people write: the name that mkdir is given, the words for `state`,
+ * `expires` and `protected`.  Pure: knows no branches, asks nobody.
  */
 #ifndef CTL_INPUT_H
 #define CTL_INPUT_H
@@ -9,7 +9,10 @@
 #include "base/err.h"
 #include "pg/fleet.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 
 /*
  * Splits NAME[@PARENT] into heap strings; *ret_parent NULL: none was given.  The
@@ -26,5 +29,15 @@ int input_parse_word(const char *buf, size_t size, char **ret_word) MUST_CHECK;
 /* "running" or "stopped". */
 int input_parse_state(const char *word, enum pm_want *ret_want,
 		      struct err *e) MUST_CHECK;
+/*
+ * "never" (0), a time from now such as 2h, or an RFC 3339 time, to seconds since the
+ * epoch.  -EINVAL: none of these, not in the future, or behind EXPIRES_MAX.
+ */
+int input_parse_expires(const char *word, time_t now, time_t *ret_expires,
+			struct err *e) MUST_CHECK;
+/* The last second that RFC 3339 can say. */
+#define EXPIRES_MAX ((time_t)INT64_C(253402300799))
+/* "1" or "0". */
+int input_parse_protected(const char *word, bool *ret_on, struct err *e) MUST_CHECK;
 
 #endif

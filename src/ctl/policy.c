@@ -15,6 +15,9 @@ static const char *const policy_verbs[] = {
 	[POLICY_STATE] = "start or stop branches",
 	[POLICY_CHMOD] = "change the mode of branches",
 	[POLICY_CHOWN] = "give branches away",
+	[POLICY_EXPIRES] = "change when branches expire",
+	[POLICY_PROTECT] = "protect branches",
+	[POLICY_RESTORE] = "bring branches back",
 };
 
 int policy_authorise(const struct caller *who, uid_t mount_owner, enum policy_verb verb,

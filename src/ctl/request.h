@@ -4,11 +4,13 @@
  * request on its way through pool and loop.  Private to ctl/control*.c.
  *
  * A request belongs to one thread at a time; whoever posts it on lets go of it.
- * request_finish is its only end: it remembers a failure, calls done and frees.
+ * request_finish is its only end: it writes the audit line, remembers a failure, calls
+ * done and frees.
  */
 #ifndef CTL_REQUEST_H
 #define CTL_REQUEST_H
 
+#include "ctl/audit.h"
 #include "ctl/control.h"
 #include "ctl/errors.h"
 #include "ctl/metrics.h"
@@ -32,6 +34,7 @@ struct control {
 	struct fleet *fleet;
 	struct errors *errors;
 	struct metrics *metrics;
+	struct audit *audit; /* NULL: the file could not be opened */
 	char *mountpoint;
 	char *superuser;
 	uid_t mount_owner;
@@ -42,6 +45,7 @@ struct control {
 	bool upkeep_runs;         /* lock: lock */
 	bool upkeep_again;        /* lock: lock */
 	struct loop_timer *upkeep_timer;
+	struct expiry *expiry;
 };
 
 struct request {
@@ -52,7 +56,16 @@ struct request {
 	struct branch *b; /* a reference, or NULL */
 	struct claim claim;
 	bool claimed;
+	bool is_own; /* the daemon's: nobody's .error says how it went */
 	struct err err;
+
+	/* for the audit line */
+	const char *verb;
+	char *subject; /* the branch's name at the beginning, as far as there is one */
+	char *value;   /* what was asked for, or NULL */
+	char *reason;  /* why the daemon did it by itself, or NULL */
+	char comm[32];
+	int64_t started_us; /* CLOCK_MONOTONIC */
 
 	char *name;   /* create: the new branch; rename: the new name */
 	char *parent; /* create: its name */
@@ -60,15 +73,23 @@ struct request {
 	uid_t owner;
 	gid_t group;
 	enum pm_want want;   /* set_state */
+	time_t expires;      /* set_expires */
+	bool on;             /* set_protected */
 	bool stopped_for_it; /* set_access: the stop flag is ours to take back */
 };
 
 /*
- * A new request, with a reference to b (may be NULL).  NULL when out of memory;
- * done was called then.
+ * A new request, with a reference to b (may be NULL).  verb: what the audit line calls
+ * it.  NULL when out of memory; done was called then.
  */
 struct request *request_new(struct control *c, const struct caller *who,
-			    struct branch *b, control_done done, void *ctx) MUST_CHECK;
+			    const char *verb, struct branch *b, control_done done,
+			    void *ctx) MUST_CHECK;
+/* One of the daemon itself. */
+struct request *request_new_own(struct control *c, const char *verb, struct branch *b,
+				control_done done, void *ctx) MUST_CHECK;
+/* What is asked for, in words; without memory the audit line has none. */
+void request_value(struct request *rq, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* rc < 0: rq->err says why (its absence means strerror). */
 void request_finish(struct request *rq, int rc);
 /* Goes on in fn on a pool thread. */
@@ -85,6 +106,13 @@ void request_want_unclaim(struct request *rq, enum pm_want want, fleet_done done
 /* 0, or the sentence in rq->err: -ENOENT when b was discarded, else policy's. */
 int request_authorise(struct request *rq, enum policy_verb verb, struct branch *b,
 		      struct branch_info *ret_info) MUST_CHECK;
+/* Discards a branch that has expired.  -ECANCELED: it has not, any more. */
+void control_expire(struct control *c, struct branch *b, control_done done, void *ctx);
+/* Removes a branch for good whose time in the trash is over. */
+void control_purge_due(struct control *c, struct branch *b, control_done done,
+		       void *ctx);
+/* control_lifetime.c: when a branch that is made now expires; 0: never. */
+time_t control_first_expires(struct control *c, time_t now);
 /* Is name fit for a branch of this mount? */
 int control_check_name(const struct control *c, const char *name,
 		       struct err *e) MUST_CHECK;

@@ -109,6 +109,7 @@ static void render_fields(const struct status_view *v, bool json, struct str *ou
 	field_time(&so, "created", info->created);
 	field_time(&so, "last_active", info->last_active);
 	field_since(&so, "idle", info->last_active);
+	field_time(&so, "expires", info->expires);
 	field_number(&so, "depth", info->depth);
 	field_number(&so, "bytes", v->bytes);
 	field_bool(&so, "protected", info->is_protected);
@@ -172,6 +173,33 @@ static void render_owner(const struct branch_info *info, struct str *out)
 		str_printf(out, "%u\n", info->owner);
 }
 
+static void render_expires(const struct branch_info *info, struct str *out)
+{
+	char when[21];
+
+	text_format_time(info->expires, when);
+	str_printf(out, "%s\n", info->expires ? when : "never");
+}
+
+/* Of what is known without its server and its files. */
+static void render_trashed(struct control *c, const struct branch_info *info,
+			   struct str *out)
+{
+	struct status_out so = {out, false, true};
+
+	field_text(&so, "name", info->name);
+	field_number(&so, "no", info->no);
+	field_text(&so, "parent", or_null(info->parent));
+	field_bool(&so, "parent_gone", info->parent_gone);
+	field_number(&so, "owner", info->owner);
+	field_time(&so, "created", info->created);
+	field_time(&so, "last_active", info->last_active);
+	field_time(&so, "expires", info->expires);
+	field_number(&so, "depth", info->depth);
+	field_time(&so, "discarded", info->trashed);
+	field_time(&so, "removed", control_purge_time(c, info->trashed));
+}
+
 static int render_branch(struct control *c, enum status_file which, struct branch *b,
 			 struct str *out)
 {
@@ -190,6 +218,12 @@ static int render_branch(struct control *c, enum status_file which, struct branc
 		render_parent(&info, out);
 	} else if (which == STATUS_OWNER) {
 		render_owner(&info, out);
+	} else if (which == STATUS_EXPIRES) {
+		render_expires(&info, out);
+	} else if (which == STATUS_TRASHED) {
+		render_trashed(c, &info, out);
+	} else if (which == STATUS_PROTECTED) {
+		str_add(out, info.is_protected ? "1\n" : "0\n");
 	} else {
 		return -EINVAL;
 	}
@@ -250,6 +284,12 @@ static int render_readme(struct control *c, struct str *out)
 		"  echo stopped > NAME/state    stop its server and keep it stopped\n"
 		"  echo running > NAME/state    start it; connecting wakes it again "
 		"from now on\n"
+		"  echo 2h > NAME/expires       discard it in two hours; or a time, or "
+		"never\n"
+		"  echo 1 > NAME/protected      refuse to discard it; 0 lifts that\n"
+		"  ls .trash                    what was discarded and is kept for a "
+		"while\n"
+		"  mv .trash/NAME@TIME NAME     bring it back\n"
 		"  chmod 750 NAME; chgrp GROUP NAME    share it with a group\n\n",
 		parent);
 	str_printf(out,

@@ -20,6 +20,9 @@ enum status_file {
 	STATUS_URL,
 	STATUS_PARENT,
 	STATUS_OWNER,
+	STATUS_EXPIRES,
+	STATUS_PROTECTED,
+	STATUS_TRASHED, /* of one in the trash */
 };
 
 /* Appends the file's content; b is NULL for those of the root. */

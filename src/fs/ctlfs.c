@@ -26,8 +26,35 @@ static const struct ctl_file branch_files[] = {
 	{FID_URL, "url", 0444, STATUS_URL},
 	{FID_PARENT, "parent", 0444, STATUS_PARENT},
 	{FID_OWNER, "owner", 0444, STATUS_OWNER},
+	{FID_EXPIRES, "expires", 0644, STATUS_EXPIRES},
+	{FID_PROTECTED, "protected", 0644, STATUS_PROTECTED},
 	{FID_LOG, "log", 0444, STATUS_TEXT},
 };
+
+static const struct ctl_file trashed_files[] = {
+	{FID_TRASHED_STATUS, "status", 0444, STATUS_TRASHED},
+};
+
+/* A write to one of these is one request; word: what was written. */
+static const struct ctl_action {
+	uint64_t fid;
+	void (*ask)(struct control *c, const struct caller *who, struct branch *b,
+		    const char *word, control_done done, void *ctx);
+	const char *takes;
+} branch_actions[] = {
+	{FID_STATE, control_set_state, "one word: running or stopped"},
+	{FID_EXPIRES, control_set_expires,
+	 "a time such as 2h or 2026-11-22T10:00:00Z, or never"},
+	{FID_PROTECTED, control_set_protected, "1 or 0"},
+};
+
+static const struct ctl_action *action_of(const struct node *n)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(branch_actions); i++)
+		if (n->kind == NODE_BRANCH_FILE && n->fid == branch_actions[i].fid)
+			return &branch_actions[i];
+	return NULL;
+}
 
 const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i)
 {
@@ -35,6 +62,8 @@ const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i)
 		return i < ARRAY_SIZE(root_files) ? &root_files[i] : NULL;
 	if (kind == NODE_BRANCH)
 		return i < ARRAY_SIZE(branch_files) ? &branch_files[i] : NULL;
+	if (kind == NODE_TRASHED)
+		return i < ARRAY_SIZE(trashed_files) ? &trashed_files[i] : NULL;
 	return NULL;
 }
 
@@ -49,9 +78,11 @@ const struct ctl_file *ctl_file_named(enum node_kind kind, const char *name)
 	return NULL;
 }
 
-/* The row of a NODE_ROOT_FILE or NODE_BRANCH_FILE; node_get made sure of it. */
+/* The row of a virtual file; node_get made sure of it. */
 static const struct ctl_file *file_of(const struct node *n)
 {
+	if (n->kind == NODE_TRASHED_FILE)
+		return &trashed_files[n->fid - FID_TRASHED_STATUS];
 	return n->no ? &branch_files[n->fid - FID_STATUS]
 		     : &root_files[n->fid - FID_ROOT_README];
 }
@@ -103,8 +134,12 @@ static void stat_of_branch(struct fs *fs, const struct node *n, struct stat *st)
 	branch_info(n->b, &info);
 	st->st_uid = info.owner;
 	st->st_gid = info.group;
-	st->st_mtime = info.last_active;
-	if (n->kind == NODE_BRANCH_FILE)
+	st->st_mtime = node_is_trash(n) ? info.trashed : info.last_active;
+	if (node_is_trash(n))
+		st->st_mode = n->kind == NODE_TRASHED
+				      ? S_IFDIR | info.mode
+				      : S_IFREG | (file_of(n)->mode & info.mode);
+	else if (n->kind == NODE_BRANCH_FILE)
 		st->st_mode = S_IFREG |
 			      (file_of(n)->mode & node_access_mask(fs, n->b, &info));
 	else
@@ -152,6 +187,9 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 	case NODE_RUN_TOP:
 		st.st_mode = S_IFDIR | 0711;
 		break;
+	case NODE_TRASH_TOP: /* as the root: who owns what decides */
+		st.st_mode = S_IFDIR | 01777;
+		break;
 	case NODE_DATA_LINK:
 		rc = stat_link(n, &st);
 		break;
@@ -160,9 +198,11 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 		rc = stat_content(fs, n, uid, &st);
 		break;
 	case NODE_BRANCH_FILE:
+	case NODE_TRASHED_FILE:
 		rc = stat_content(fs, n, uid, &st);
 		break;
-	default: /* NODE_BRANCH is filled; the others are not virtual */
+	default: /* NODE_BRANCH and NODE_TRASHED are filled; the others are not virtual
+		  */
 		break;
 	}
 	if (rc == 0)
@@ -170,9 +210,9 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 	return rc;
 }
 
-static bool is_writable(const struct node *n)
+bool ctl_is_writable(const struct node *n)
 {
-	return n->kind == NODE_BRANCH_FILE && n->fid == FID_STATE;
+	return action_of(n) != NULL;
 }
 
 int ctl_open(fuse_req_t req, const struct node *n, int flags, struct ctl_handle *ret_h)
@@ -182,7 +222,7 @@ int ctl_open(fuse_req_t req, const struct node *n, int flags, struct ctl_handle 
 	int rc;
 
 	if ((flags & O_ACCMODE) != O_RDONLY) {
-		if (!is_writable(n))
+		if (!ctl_is_writable(n))
 			return fs_refuse(req, -EPERM, "%s can only be read",
 					 file_of(n)->name);
 		node_bump_version();
@@ -239,7 +279,7 @@ void ctl_read(fuse_req_t req, const struct node *n, const struct ctl_handle *h,
 	(void)fuse_reply_buf(req, buf, size);
 }
 
-static void state_written(void *ctx, int rc, struct branch *b)
+static void file_written(void *ctx, int rc, struct branch *b)
 {
 	struct wait *w = ctx;
 
@@ -254,11 +294,12 @@ static void state_written(void *ctx, int rc, struct branch *b)
 
 void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t size)
 {
+	const struct ctl_action *act = action_of(n);
 	CLEAN(clean_free) char *word = NULL;
 	struct wait *w;
 	int rc;
 
-	if (!is_writable(n)) {
+	if (!act) {
 		fs_reply_err(req, "write", n,
 			     fs_refuse(req, -EPERM, "%s can only be read",
 				       file_of(n)->name));
@@ -267,7 +308,7 @@ void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t siz
 	/* each write is one request, wherever the writer thinks that it puts it */
 	rc = input_parse_word(buf, size, &word);
 	if (rc == -EINVAL)
-		rc = fs_refuse(req, rc, "state takes one word: running or stopped");
+		rc = fs_refuse(req, rc, "%s takes %s", file_of(n)->name, act->takes);
 	if (rc < 0) {
 		fs_reply_err(req, "write", n, rc);
 		return;
@@ -276,7 +317,7 @@ void ctl_write(fuse_req_t req, const struct node *n, const char *buf, size_t siz
 	if (!w)
 		return;
 	w->size = size;
-	control_set_state(w->fs->control, &w->who, w->b, w->name, state_written, w);
+	act->ask(w->fs->control, &w->who, w->b, w->name, file_written, w);
 }
 
 void ctl_show_growth(struct fs *fs, const struct node *n, const struct stat *st)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ctlfs.h - the virtual part of the tree: the root, .run, the branch directories
- * and the files in them that say or ask something.
+ * ctlfs.h - the virtual part of the tree: the root, .run, .trash, the branch
+ * directories and the files in them that say or ask something.
  *
  * Content is made when a file is opened and stays that of the handle; sizes are
  * made the same way.  Requests that change a branch go to control and are
@@ -17,8 +17,9 @@
 #define CTL_SOCKET_NAME ".s.PGSQL.5432"
 #define CTL_DATA_NAME "data"
 #define CTL_RUN_NAME ".run"
+#define CTL_TRASH_NAME ".trash"
 
-/* A virtual file.  Two tables, for the root and for a branch directory. */
+/* A virtual file.  Three tables: of the root, a branch, a branch in the trash. */
 struct ctl_file {
 	uint64_t fid;
 	const char *name;
@@ -30,6 +31,8 @@ struct ctl_file {
 const struct ctl_file *ctl_file_at(enum node_kind kind, size_t i);
 const struct ctl_file *ctl_file_named(enum node_kind kind, const char *name);
 
+/* Is it a virtual file that takes writes? */
+bool ctl_is_writable(const struct node *n);
 /* stat of every node that no overlay serves. */
 int ctl_stat(struct fs *fs, const struct node *n, uid_t uid,
 	     struct stat *ret_st) MUST_CHECK;
@@ -63,13 +66,28 @@ void ctl_unlink(fuse_req_t req, const struct node *dir, const char *name);
 void ctl_rmdir(fuse_req_t req, const struct node *dir, const char *name);
 void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
 		const struct node *newdir, const char *newname, unsigned flags);
+/* Answers a lookup with a node of branch b (NULL: of the root level). */
+void ctl_reply_made(fuse_req_t req, struct branch *b, enum node_kind kind,
+		    uint64_t fid);
+/* Answers a request to which there is no such name. */
+void ctl_reply_noent(fuse_req_t req);
+/* control_done of a struct wait: the answer is only how it went. */
+void ctl_change_done(void *ctx, int rc, struct branch *b);
+
+/* ctlfs_trash.c: the same for .trash and what is in it. */
+void trash_lookup(fuse_req_t req, const struct node *dir, const char *name);
+void trash_unlink(fuse_req_t req, const struct node *dir, const char *name);
+void trash_rmdir(fuse_req_t req, const struct node *dir, const char *name);
+/* Into the root: brings a branch back. */
+void trash_rename(fuse_req_t req, const char *name, const char *newname);
 /* The answer to what cannot be made in a virtual directory: noted -EPERM. */
 int ctl_refuse_making(fuse_req_t req, const struct node *dir);
 /* Is name one that a run directory shows besides its objects? */
 bool ctl_is_reserved(const struct node *dir, const char *name);
 /*
  * May the caller remove something of the branch's data?  Noted -EPERM, 0, or 1: it is
- * taking the whole branch away, so that what is in a directory need not go first.
+ * taking the whole branch away, and is to find nothing in data; what it removes there
+ * all the same stays for the branch's own end.
  */
 int ctl_may_remove(fuse_req_t req, const struct node *dir) MUST_CHECK;
 /* chmod, chown and touch of a branch directory; answers. */

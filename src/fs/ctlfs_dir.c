@@ -5,10 +5,8 @@
  *
  * `rm -rf NAME` must work although nobody can unlink a virtual file: unlinking
  * one that goes with a branch is granted and does nothing, if the caller may take
- * the branch away at all; the final rmdir of NAME then does.  The server is told to
- * stop meanwhile, but it is not waited for: what it still puts into a directory
- * does not keep the same process from removing that.  See rmguard.h for what is
- * refused.
+ * the branch away at all; the final rmdir of NAME then does, at once and with all data.
+ * So a rm that is interrupted took nothing away.  See rmguard.h.
  */
 #include "fs/ctlfs.h"
 
@@ -20,16 +18,14 @@
 /* Branches are private until their owner opens them with chmod. */
 #define NEW_BRANCH_MODE 0700
 
-static void reply_noent(fuse_req_t req)
+void ctl_reply_noent(fuse_req_t req)
 {
 	/* not as a negative entry: others make branches behind the kernel's back */
 	reqstat_error(ENOENT);
 	(void)fuse_reply_err(req, ENOENT);
 }
 
-/* Answers a lookup with a node of branch b (NULL: of the root level). */
-static void reply_made(fuse_req_t req, struct branch *b, enum node_kind kind,
-		       uint64_t fid)
+void ctl_reply_made(fuse_req_t req, struct branch *b, enum node_kind kind, uint64_t fid)
 {
 	CLEAN(node_put) struct node n = {kind, fid, 0, NULL, NULL};
 	int rc = b ? node_make(b, kind, fid, &n) : 0;
@@ -46,18 +42,22 @@ static void lookup_root(fuse_req_t req, const char *name)
 	struct branch *b;
 
 	if (f) {
-		reply_made(req, NULL, NODE_ROOT_FILE, f->fid);
+		ctl_reply_made(req, NULL, NODE_ROOT_FILE, f->fid);
 		return;
 	}
 	if (!strcmp(name, CTL_RUN_NAME)) {
-		reply_made(req, NULL, NODE_RUN_TOP, FID_ROOT_RUN);
+		ctl_reply_made(req, NULL, NODE_RUN_TOP, FID_ROOT_RUN);
+		return;
+	}
+	if (!strcmp(name, CTL_TRASH_NAME)) {
+		ctl_reply_made(req, NULL, NODE_TRASH_TOP, FID_ROOT_TRASH);
 		return;
 	}
 	b = registry_find(fs_of(req)->reg, name);
 	if (b)
-		reply_made(req, b, NODE_BRANCH, FID_BRANCH);
+		ctl_reply_made(req, b, NODE_BRANCH, FID_BRANCH);
 	else
-		reply_noent(req);
+		ctl_reply_noent(req);
 	branch_put(b);
 }
 
@@ -77,9 +77,9 @@ static void lookup_run_top(fuse_req_t req, const char *name)
 			b = branch_put(b);
 	}
 	if (b)
-		reply_made(req, b, NODE_RUN, OVERLAY_ROOT);
+		ctl_reply_made(req, b, NODE_RUN, OVERLAY_ROOT);
 	else
-		reply_noent(req);
+		ctl_reply_noent(req);
 	branch_put(b);
 }
 
@@ -90,7 +90,7 @@ static void socket_found(void *ctx, int rc, uint64_t fid)
 	if (rc < 0)
 		wait_reply_err(w, "lookup of the socket", rc);
 	else
-		reply_made(w->req, w->b, NODE_RUN, fid);
+		ctl_reply_made(w->req, w->b, NODE_RUN, fid);
 	wait_free(w);
 }
 
@@ -102,17 +102,17 @@ static void lookup_branch(fuse_req_t req, const struct node *dir, const char *na
 
 	branch_info(dir->b, &info);
 	if (info.discarded) {
-		reply_noent(req);
+		ctl_reply_noent(req);
 	} else if (f) {
-		reply_made(req, dir->b, NODE_BRANCH_FILE, f->fid);
+		ctl_reply_made(req, dir->b, NODE_BRANCH_FILE, f->fid);
 	} else if (!strcmp(name, CTL_DATA_NAME)) {
-		reply_made(req, dir->b, NODE_DATA, OVERLAY_ROOT);
+		ctl_reply_made(req, dir->b, NODE_DATA, OVERLAY_ROOT);
 	} else if (!strcmp(name, CTL_SOCKET_NAME)) {
 		w = wait_new(req, dir->b, NULL, NULL);
 		if (w)
 			fleet_socket(w->fs->fleet, w->b, socket_found, w);
 	} else {
-		reply_noent(req);
+		ctl_reply_noent(req);
 	}
 }
 
@@ -124,8 +124,10 @@ void ctl_lookup(fuse_req_t req, const struct node *dir, const char *name)
 		lookup_run_top(req, name);
 	else if (dir->kind == NODE_BRANCH)
 		lookup_branch(req, dir, name);
+	else if (dir->kind == NODE_TRASH_TOP || dir->kind == NODE_TRASHED)
+		trash_lookup(req, dir, name);
 	else if (dir->kind == NODE_RUN) /* its reserved name */
-		reply_made(req, dir->b, NODE_DATA_LINK, FID_DATA_LINK);
+		ctl_reply_made(req, dir->b, NODE_DATA_LINK, FID_DATA_LINK);
 	else
 		fs_reply_err(req, "lookup", dir, -ENOTDIR);
 }
@@ -171,6 +173,11 @@ static void branch_made(void *ctx, int rc, struct branch *b)
 	wait_free(w);
 }
 
+static bool is_fixed_dir(const char *name)
+{
+	return !strcmp(name, CTL_RUN_NAME) || !strcmp(name, CTL_TRASH_NAME);
+}
+
 /* Would the name that mkdir asks for hide a file of the root? */
 static bool is_root_file(const char *spec)
 {
@@ -202,8 +209,7 @@ void ctl_mkdir(fuse_req_t req, const struct node *dir, const char *name)
 			       branch_made, w);
 }
 
-/* For requests whose answer is only how it went. */
-static void change_done(void *ctx, int rc, struct branch *b)
+void ctl_change_done(void *ctx, int rc, struct branch *b)
 {
 	struct wait *w = ctx;
 
@@ -219,6 +225,10 @@ void ctl_unlink(fuse_req_t req, const struct node *dir, const char *name)
 	struct caller who = fs_caller(req);
 	int rc;
 
+	if (dir->kind == NODE_TRASHED) {
+		trash_unlink(req, dir, name);
+		return;
+	}
 	if (dir->kind != NODE_BRANCH) {
 		fs_reply_err(req, "unlink", dir,
 			     fs_refuse(req, -EPERM, "%s cannot be removed", name));
@@ -229,28 +239,12 @@ void ctl_unlink(fuse_req_t req, const struct node *dir, const char *name)
 	fs_reply_err(req, "unlink", dir, rc);
 }
 
-static void server_told(void *ctx, int rc, const struct err *e)
-{
-	struct branch *b = ctx;
-
-	(void)rc; /* the removal goes on; it only has a server in its way then */
-	(void)e;
-	branch_put(b);
-}
-
 int ctl_may_remove(fuse_req_t req, const struct node *dir)
 {
-	struct fs *fs = fs_of(req);
-
-	switch (rmguard_take(dir->no, fuse_req_ctx(req)->pid)) {
+	switch (rmguard_get(dir->no, fuse_req_ctx(req)->pid)) {
 	case RM_REFUSED:
 		return -EPERM; /* .error keeps what the first step was told */
 	case RM_REMOVING:
-		/* the server would write into what is being taken away */
-		fleet_want(fs->fleet, dir->b, PM_WANT_STOPPED, server_told,
-			   branch_get(dir->b));
-		return 1;
-	case RM_STOPPED:
 		return 1;
 	default:
 		return 0;
@@ -270,13 +264,15 @@ static bool any_entry(void *ctx, const char *name, uint64_t fid, mode_t type,
 	return false;
 }
 
-/* NAME/data goes with NAME: the rmdir of it is granted once nothing is in it. */
+/* NAME/data goes with NAME: the rmdir of it is granted where nothing is seen in it. */
 static int rmdir_data(fuse_req_t req, const struct node *dir)
 {
 	struct overlay *o;
 	bool found = false;
 	int rc = ctl_may_remove(req, dir);
 
+	if (rc > 0)
+		branch_renew_data(dir->b); /* the kernel takes it for gone */
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
 	rc = branch_overlay(dir->b, &o);
@@ -295,36 +291,55 @@ void ctl_rmdir(fuse_req_t req, const struct node *dir, const char *name)
 		fs_reply_err(req, "rmdir", dir, rmdir_data(req, dir));
 		return;
 	}
-	if (dir->kind != NODE_ROOT || !strcmp(name, CTL_RUN_NAME)) {
+	if (dir->kind == NODE_TRASH_TOP) {
+		trash_rmdir(req, dir, name);
+		return;
+	}
+	if (dir->kind != NODE_ROOT || is_fixed_dir(name)) {
 		fs_reply_err(req, "rmdir", dir,
 			     fs_refuse(req, -EPERM, "%s cannot be removed", name));
 		return;
 	}
 	w = wait_new(req, NULL, name, NULL);
 	if (w)
-		control_discard(w->fs->control, &w->who, w->name, change_done, w);
+		control_discard(w->fs->control, &w->who, w->name, ctl_change_done, w);
+}
+
+/* What may be renamed to what; 0, or what is noted. */
+static int check_rename(fuse_req_t req, const struct node *dir, const char *name,
+			const struct node *newdir, const char *newname, unsigned flags)
+{
+	if (newdir->kind == NODE_TRASH_TOP)
+		return fs_refuse(req, -EPERM,
+				 "rmdir puts a branch into the trash, if trash is set");
+	if ((dir->kind != NODE_ROOT && dir->kind != NODE_TRASH_TOP) ||
+	    newdir->kind != NODE_ROOT || ctl_file_named(dir->kind, name) ||
+	    (dir->kind == NODE_ROOT && is_fixed_dir(name)))
+		return fs_refuse(req, -EPERM,
+				 "only branches can be renamed, within the root");
+	if (flags & ~(unsigned)RENAME_NOREPLACE)
+		return fs_refuse(req, -EINVAL, "branches cannot be exchanged");
+	if (is_root_file(newname) || is_fixed_dir(newname))
+		return fs_refuse(req, -EEXIST, "the name is taken by a file");
+	return 0;
 }
 
 void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
 		const struct node *newdir, const char *newname, unsigned flags)
 {
 	struct wait *w;
-	int rc = 0;
+	int rc = check_rename(req, dir, name, newdir, newname, flags);
 
-	if (dir->kind != NODE_ROOT || newdir->kind != NODE_ROOT ||
-	    ctl_file_named(NODE_ROOT, name) || !strcmp(name, CTL_RUN_NAME))
-		rc = fs_refuse(req, -EPERM,
-			       "only branches can be renamed, within the root");
-	else if (flags & ~(unsigned)RENAME_NOREPLACE)
-		rc = fs_refuse(req, -EINVAL, "branches cannot be exchanged");
-	else if (is_root_file(newname) || !strcmp(newname, CTL_RUN_NAME))
-		rc = fs_refuse(req, -EEXIST, "the name is taken by a file");
 	if (rc < 0) {
 		fs_reply_err(req, "rename", dir, rc);
 		return;
 	}
+	if (dir->kind == NODE_TRASH_TOP) {
+		trash_rename(req, name, newname);
+		return;
+	}
 	w = wait_new(req, NULL, name, newname);
 	if (w)
-		control_rename(w->fs->control, &w->who, w->name, w->name2, change_done,
-			       w);
+		control_rename(w->fs->control, &w->who, w->name, w->name2,
+			       ctl_change_done, w);
 }

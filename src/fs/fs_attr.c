@@ -101,14 +101,15 @@ static int setattr_stored(struct fs *fs, const struct node *n, const struct stat
 	return rc;
 }
 
-/* `echo stopped > state` truncates first; times are nobody's business. */
+/* `echo stopped > state` truncates first, the other writable ones likewise; times are
+ * nobody's business. */
 static int setattr_file(fuse_req_t req, const struct node *n, int to_set)
 {
 	if (to_set & TO_SET_ACCESS)
 		return fs_refuse(req, -EPERM,
 				 "the rights of this file are those of its directory");
 	if (to_set & FUSE_SET_ATTR_SIZE) {
-		if (n->kind != NODE_BRANCH_FILE || n->fid != FID_STATE)
+		if (!ctl_is_writable(n))
 			return fs_refuse(req, -EPERM, "the file can only be read");
 		node_bump_version();
 	}
@@ -131,7 +132,8 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	if (rc == 0) {
 		if (node_is_stored(&n))
 			rc = setattr_stored(fs, &n, attr, to_set, &st);
-		else if (n.kind == NODE_ROOT_FILE || n.kind == NODE_BRANCH_FILE)
+		else if (n.kind == NODE_ROOT_FILE || n.kind == NODE_BRANCH_FILE ||
+			 n.kind == NODE_TRASHED_FILE)
 			rc = setattr_file(req, &n, to_set);
 		else if (to_set & ~TO_SET_TIMES)
 			rc = fs_refuse(req, -EPERM, "this cannot be changed");

@@ -83,6 +83,7 @@ static int dir_to_make_in(fuse_req_t req, fuse_ino_t parent, const char *name,
 		return rc;
 	if (!node_is_stored(ret_dir))
 		return ctl_refuse_making(req, ret_dir);
+	node_touch(fs_of(req), ret_dir);
 	return ctl_is_reserved(ret_dir, name) ? -EEXIST : 0;
 }
 
@@ -115,6 +116,8 @@ void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	}
 	if (rc == 0 && ctl_is_reserved(&dir, name))
 		rc = -EEXIST;
+	if (rc == 0)
+		node_touch(fs_of(req), &dir);
 	if (rc == 0)
 		rc = overlay_mknod(dir.o, dir.fid, name, S_IFDIR | (mode & 07777), &a);
 	reply_object(req, "mkdir", &dir, rc, &a);
@@ -175,7 +178,8 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
-	if (rc >= 0) {
+	if (rc == 0) {
+		node_touch(fs_of(req), &dir);
 		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_unlink(dir.o, dir.fid, name);
 		dead_settle(&mark, rc);
@@ -187,25 +191,22 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	int rc = node_get(fs_of(req), parent, &dir);
-	bool whole_branch = false;
 	struct dead_mark mark;
 
 	if (rc == 0 && !node_is_stored(&dir)) {
 		ctl_rmdir(req, &dir, name);
 		return;
 	}
-	if (rc == 0 && dir.kind == NODE_DATA) {
+	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
-		whole_branch = rc > 0;
-	}
-	if (rc >= 0) {
+	if (rc > 0)
+		branch_renew_data(dir.b); /* the kernel takes it for gone */
+	if (rc == 0) {
+		node_touch(fs_of(req), &dir);
 		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_rmdir(dir.o, dir.fid, name);
 		dead_settle(&mark, rc);
 	}
-	/* a server that is still stopping puts files behind rm's back */
-	if (rc == -ENOTEMPTY && whole_branch)
-		rc = 0;
 	fs_reply_err(req, "rmdir", &dir, rc);
 }
 
@@ -224,6 +225,7 @@ static int rename_stored(fuse_req_t req, const struct node *dir, const char *nam
 		return -EPERM;
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return -EINVAL;
+	node_touch(fs_of(req), dir);
 	dead_mark(fs_of(req), newdir, newname, &mark);
 	rc = overlay_rename(dir->o, dir->fid, name, newdir->fid, newname, flags);
 	dead_settle(&mark, rc);

@@ -117,6 +117,8 @@ static int handle_open(fuse_req_t req, struct handle *h, struct fuse_file_info *
 		fi->direct_io = 1;
 		return ctl_open(req, &h->n, fi->flags, &h->ctl);
 	}
+	if ((fi->flags & O_ACCMODE) != O_RDONLY)
+		node_touch(fs_of(req), &h->n);
 	rc = overlay_open(h->n.o, h->n.fid, &h->f);
 	if (rc == 0 && fi->flags & O_TRUNC)
 		rc = cowfile_truncate(h->f, 0);

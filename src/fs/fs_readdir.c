@@ -27,7 +27,7 @@ struct listing {
 	fuse_req_t req;
 	struct fs *fs;
 	const struct node *dir;
-	bool plus;
+	bool plus, empty;
 	uint64_t after; /* offset of the last entry that the kernel has */
 	char *buf;
 	size_t size, used;
@@ -75,7 +75,9 @@ static bool emit_files(struct listing *l, uint64_t *ret_off)
 	const struct ctl_file *f;
 	size_t i;
 
-	n.kind = n.no ? NODE_BRANCH_FILE : NODE_ROOT_FILE;
+	n.kind = l->dir->kind == NODE_TRASHED ? NODE_TRASHED_FILE
+		 : n.no                       ? NODE_BRANCH_FILE
+					      : NODE_ROOT_FILE;
 	for (i = 0; (f = ctl_file_at(l->dir->kind, i)); i++) {
 		n.fid = f->fid;
 		if (!emit(l, f->name, node_ino(&n), S_IFREG, NULL, OFF_FIXED + i))
@@ -114,7 +116,7 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* A row for each branch: by name in the root, by number in .run. */
+/* A row for each branch: by name in the root and .trash, by number in .run. */
 static bool emit_branch(struct listing *l, struct branch *b)
 {
 	struct node n = {NODE_BRANCH, FID_BRANCH, branch_no(b), b, NULL};
@@ -131,6 +133,13 @@ static bool emit_branch(struct listing *l, struct branch *b)
 		return emit(l, number, node_ino(&n), S_IFDIR, NULL, off);
 	}
 	branch_info(b, &info);
+	if (l->dir->kind == NODE_TRASH_TOP) {
+		n.kind = NODE_TRASHED;
+		n.fid = FID_TRASHED;
+		/* without a name: brought back meanwhile */
+		return info.trash_name[0] == '\0' ||
+		       emit(l, info.trash_name, node_ino(&n), S_IFDIR, &n, off);
+	}
 	return emit(l, info.name, node_ino(&n), S_IFDIR, &n, off);
 }
 
@@ -143,7 +152,8 @@ static int list_branches(struct listing *l)
 
 	if (!emit_files(l, &off))
 		return 0;
-	rc = registry_list(l->fs->reg, &list);
+	rc = l->dir->kind == NODE_TRASH_TOP ? registry_list_trash(l->fs->reg, &list)
+					    : registry_list(l->fs->reg, &list);
 	if (rc < 0)
 		return rc;
 	while (list[count])
@@ -235,14 +245,23 @@ static int list_overlay(struct listing *l)
 	return rc;
 }
 
+/* fi->fh of a directory that is shown as empty, see rmguard.h. */
+#define SHOW_EMPTY 1
+
 static int list_dir(struct listing *l)
 {
-	if (!emit_dots(l))
+	uint64_t off;
+
+	if (!emit_dots(l) || l->empty)
 		return 0;
 	switch (l->dir->kind) {
 	case NODE_ROOT:
 	case NODE_RUN_TOP:
+	case NODE_TRASH_TOP:
 		return list_branches(l);
+	case NODE_TRASHED:
+		(void)emit_files(l, &off);
+		return 0;
 	case NODE_BRANCH:
 		return list_branch(l);
 	case NODE_DATA:
@@ -254,12 +273,19 @@ static int list_dir(struct listing *l)
 }
 
 static void answer_listing(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-			   bool plus)
+			   const struct fuse_file_info *fi, bool plus)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
 	CLEAN(clean_free) char *buf = malloc(size);
 	struct fs *fs = fs_of(req);
-	struct listing l = {req, fs, &dir, plus, (uint64_t)off, buf, size, 0};
+	struct listing l = {.req = req,
+			    .fs = fs,
+			    .dir = &dir,
+			    .plus = plus,
+			    .empty = fi->fh == SHOW_EMPTY,
+			    .after = (uint64_t)off,
+			    .buf = buf,
+			    .size = size};
 	int rc = buf ? node_get(fs, ino, &dir) : -ENOMEM;
 
 	if (rc == 0)
@@ -273,15 +299,38 @@ static void answer_listing(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 void fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		struct fuse_file_info *fi)
 {
-	(void)fi;
-	answer_listing(req, ino, size, off, false);
+	answer_listing(req, ino, size, off, fi, false);
 }
 
 void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	(void)fi;
-	answer_listing(req, ino, size, off, true);
+	answer_listing(req, ino, size, off, fi, true);
+}
+
+static void data_left(void *ctx, int rc, const struct err *e)
+{
+	struct fuse_file_info fi = {.fh = SHOW_EMPTY};
+	struct wait *w = ctx;
+
+	(void)rc; /* it goes with the branch then, or keeps that */
+	(void)e;
+	(void)fuse_reply_open(w->req, &fi);
+	wait_free(w);
+}
+
+/*
+ * A process that takes the branch away comes to its data.  It finds nothing there, and
+ * the server is halted first: it works in this directory, which the kernel will take
+ * for dead, also if the branch is not removed in the end.  At the removal it is too
+ * late to wait for it: the kernel holds locks then that the server needs.
+ */
+static void open_as_empty(fuse_req_t req, const struct node *n)
+{
+	struct wait *w = wait_new(req, n->b, NULL, NULL);
+
+	if (w)
+		fleet_want(w->fs->fleet, w->b, PM_WANT_HALTED, data_left, w);
 }
 
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -291,6 +340,10 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (rc < 0) {
 		fs_reply_err(req, "opendir", NULL, rc);
+		return;
+	}
+	if (n.kind == NODE_DATA && ctl_may_remove(req, &n) > 0) {
+		open_as_empty(req, &n);
 		return;
 	}
 	if (n.kind == NODE_DATA) {

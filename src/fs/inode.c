@@ -93,6 +93,9 @@ static int root_kind(uint64_t fid, enum node_kind *ret_kind)
 	case FID_ROOT_RUN:
 		*ret_kind = NODE_RUN_TOP;
 		return 0;
+	case FID_ROOT_TRASH:
+		*ret_kind = NODE_TRASH_TOP;
+		return 0;
 	default:
 		return -ESTALE;
 	}
@@ -110,6 +113,10 @@ static int branch_kind(uint64_t fid, enum node_kind *ret_kind)
 		*ret_kind = NODE_DATA_LINK;
 	else if (fid >= FID_STATUS && fid <= FID_LOG)
 		*ret_kind = NODE_BRANCH_FILE;
+	else if (fid == FID_TRASHED)
+		*ret_kind = NODE_TRASHED;
+	else if (fid == FID_TRASHED_STATUS)
+		*ret_kind = NODE_TRASHED_FILE;
 	else
 		return -ESTALE;
 	return 0;
@@ -134,7 +141,8 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
 	if (n.kind == NODE_RUN)
 		n.fid &= ~FID_RUN_BIT;
 	if (n.no) {
-		n.b = registry_find_no(fs->reg, n.no);
+		n.b = node_is_trash(&n) ? registry_find_trashed_no(fs->reg, n.no)
+					: registry_find_no(fs->reg, n.no);
 		if (!n.b)
 			return -ESTALE;
 	}
@@ -157,7 +165,7 @@ uint64_t node_ino(const struct node *n)
 static bool node_is_versioned(const struct node *n)
 {
 	/* a log only grows, and is followed while it does: ctl_show_growth */
-	return n->kind == NODE_ROOT_FILE ||
+	return n->kind == NODE_ROOT_FILE || n->kind == NODE_TRASHED_FILE ||
 	       (n->kind == NODE_BRANCH_FILE && n->fid != FID_LOG);
 }
 
@@ -168,9 +176,20 @@ fuse_ino_t node_id(const struct node *n, const struct stat *st)
 	if (!node_is_versioned(n))
 		return node_ino(n);
 	version = (uint64_t)st->st_size * UINT64_C(0x9e3779b97f4a7c15) >> 40;
-	if (n->kind == NODE_BRANCH_FILE && n->fid == FID_STATE)
+	if (ctl_is_writable(n))
 		version += atomic_load(&version_bump);
 	return ID_VERSIONED | (version & VERSION_MASK) << VERSION_SHIFT | node_ino(n);
+}
+
+void node_touch(struct fs *fs, const struct node *n)
+{
+	struct pm_status st;
+
+	if (n->kind != NODE_DATA)
+		return;
+	fleet_status(fs->fleet, n->b, &st);
+	if (st.pid == 0)
+		branch_touch(n->b);
 }
 
 bool node_has_service_uid(struct fs *fs, struct branch *b,
@@ -255,6 +274,7 @@ double node_entry_timeout(const struct node *n)
 	switch (n->kind) {
 	case NODE_DATA:
 	case NODE_RUN_TOP:
+	case NODE_TRASH_TOP:
 		return TIMEOUT_DATA_S;
 	case NODE_BRANCH:
 	case NODE_DATA_LINK:
@@ -279,6 +299,7 @@ double node_attr_timeout(const struct node *n, const struct stat *st)
 		return S_ISREG(st->st_mode) ? TIMEOUT_BLOCKS_S : TIMEOUT_DATA_S;
 	case NODE_ROOT:
 	case NODE_RUN_TOP:
+	case NODE_TRASH_TOP:
 		return TIMEOUT_DATA_S;
 	case NODE_BRANCH:
 	case NODE_DATA_LINK:

@@ -18,14 +18,17 @@
 #include <sys/stat.h>
 
 enum node_kind {
-	NODE_ROOT,        /* the mount's root: one directory a branch */
-	NODE_ROOT_FILE,   /* README and its like */
-	NODE_RUN_TOP,     /* .run */
-	NODE_BRANCH,      /* NAME */
-	NODE_BRANCH_FILE, /* NAME/status and its like */
-	NODE_DATA_LINK,   /* .run/NO/data */
-	NODE_DATA,        /* NAME/data and all below */
-	NODE_RUN,         /* .run/NO and all below */
+	NODE_ROOT,         /* the mount's root: one directory a branch */
+	NODE_ROOT_FILE,    /* README and its like */
+	NODE_RUN_TOP,      /* .run */
+	NODE_BRANCH,       /* NAME */
+	NODE_BRANCH_FILE,  /* NAME/status and its like */
+	NODE_DATA_LINK,    /* .run/NO/data */
+	NODE_DATA,         /* NAME/data and all below */
+	NODE_RUN,          /* .run/NO and all below */
+	NODE_TRASH_TOP,    /* .trash */
+	NODE_TRASHED,      /* .trash/NAME@TIME */
+	NODE_TRASHED_FILE, /* .trash/NAME@TIME/status */
 };
 
 /* The virtual objects' fids.  ROOT_ ones go with branch number 0. */
@@ -35,6 +38,7 @@ enum {
 	FID_ROOT_TREE,
 	FID_ROOT_METRICS,
 	FID_ROOT_RUN,
+	FID_ROOT_TRASH,
 
 	FID_BRANCH = 1,
 	FID_STATUS,
@@ -43,9 +47,13 @@ enum {
 	FID_URL,
 	FID_PARENT,
 	FID_OWNER,
+	FID_EXPIRES,
+	FID_PROTECTED,
 	FID_LOG,
 	FID_DATA_LINK,
 	FID_SOCKET, /* in listings only */
+	FID_TRASHED,
+	FID_TRASHED_STATUS,
 };
 
 struct node {
@@ -75,6 +83,12 @@ static inline bool node_is_stored(const struct node *n)
 	return n->kind == NODE_DATA || n->kind == NODE_RUN;
 }
 
+/* Is it about a branch in the trash? */
+static inline bool node_is_trash(const struct node *n)
+{
+	return n->kind == NODE_TRASHED || n->kind == NODE_TRASHED_FILE;
+}
+
 /* The number that stat shows: unique in the mount, the same after a remount. */
 uint64_t node_ino(const struct node *n);
 /*
@@ -96,6 +110,12 @@ mode_t node_access_mask(struct fs *fs, struct branch *b,
 /* Is it so with this branch? */
 bool node_has_service_uid(struct fs *fs, struct branch *b,
 			  const struct branch_info *info);
+
+/*
+ * Something of the branch's data is about to be changed: that is activity, unless its
+ * own server does it, which is asked what it does.
+ */
+void node_touch(struct fs *fs, const struct node *n);
 
 /* stat's answer for an object of an overlay. */
 void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,

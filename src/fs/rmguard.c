@@ -17,7 +17,10 @@
 #include <string.h>
 
 #define RM_ROWS 64
-#define RM_KEEP_MS (10 * 60 * 1000)
+/* From step to step; a person may be asked between them. */
+#define RM_KEEP_MS (60 * 1000)
+/* Of those who are one for us: the others look at the branch, too. */
+#define RM_KEEP_UNSEEN_MS (5 * 1000)
 
 struct rm_row {
 	uint32_t branch_no;
@@ -78,6 +81,13 @@ static struct rm_row *row_find_locked(uint32_t branch_no, pid_t tgid, uint64_t s
 	return NULL;
 }
 
+static void keep_locked(struct rm_row *r)
+{
+	r->until_ms = loop_now_ms() + (r->tgid ? RM_KEEP_MS : RM_KEEP_UNSEEN_MS);
+	if (r->until_ms > atomic_load(&guard.until_ms))
+		atomic_store(&guard.until_ms, r->until_ms);
+}
+
 void rmguard_set(uint32_t branch_no, pid_t tid, enum rm_state state)
 {
 	pid_t tgid = tgid_of(tid);
@@ -86,19 +96,14 @@ void rmguard_set(uint32_t branch_no, pid_t tid, enum rm_state state)
 
 	LOCK_SCOPE(&guard.lock);
 	r = row_find_locked(branch_no, tgid, started);
-	if (!r) {
+	if (!r)
 		r = &guard.rows[guard.next++ % RM_ROWS];
-	} else if (r->state == RM_STOPPED && state == RM_REMOVING) {
-		state = RM_STOPPED; /* told once is enough */
-	}
-	*r = (struct rm_row){branch_no, state, tgid, started,
-			     loop_now_ms() + RM_KEEP_MS};
-	atomic_store(&guard.until_ms, r->until_ms);
+	*r = (struct rm_row){branch_no, state, tgid, started, 0};
+	keep_locked(r);
 }
 
-enum rm_state rmguard_take(uint32_t branch_no, pid_t tid)
+enum rm_state rmguard_get(uint32_t branch_no, pid_t tid)
 {
-	enum rm_state was;
 	struct rm_row *r;
 	uint64_t started;
 	bool any = false;
@@ -121,8 +126,6 @@ enum rm_state rmguard_take(uint32_t branch_no, pid_t tid)
 	r = row_find_locked(branch_no, tgid, started);
 	if (!r)
 		return RM_NONE;
-	was = r->state;
-	if (was == RM_REMOVING)
-		r->state = RM_STOPPED;
-	return was;
+	keep_locked(r);
+	return r->state;
 }

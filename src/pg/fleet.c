@@ -221,6 +221,7 @@ struct request {
 	enum pm_want want;
 	fleet_done done;
 	void (*socket_done)(void *ctx, int rc, uint64_t fid);
+	fleet_used used_done;
 	void *ctx;
 };
 
@@ -350,6 +351,34 @@ void fleet_socket(struct fleet *f, struct branch *b,
 	}
 	rq->socket_done = done;
 	doorman_post(f->loop, on_socket, rq);
+}
+
+static void on_in_use(void *ctx)
+{
+	struct request *rq = ctx;
+	const struct slot *s;
+
+	{
+		LOCK_SCOPE(&rq->fleet->lock);
+		s = find_slot_locked(rq->fleet, branch_no(rq->branch));
+	}
+	if (s && s->pm)
+		postmaster_in_use(s->pm, rq->used_done, rq->ctx);
+	else
+		rq->used_done(rq->ctx, 0, false); /* asleep, nobody looked at it */
+	request_free(rq);
+}
+
+void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx)
+{
+	struct request *rq = request_new(f, b, ctx);
+
+	if (!rq) {
+		done(ctx, -ENOMEM, true);
+		return;
+	}
+	rq->used_done = done;
+	doorman_post(f->loop, on_in_use, rq);
 }
 
 /*

@@ -44,7 +44,7 @@ struct pm_status {
 	char reason[256]; /* why it failed or what it waits for; "" otherwise */
 };
 
-enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_GONE };
+enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_HALTED, PM_WANT_GONE };
 
 int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	      const struct fleet_config *cfg, struct fleet **ret_fleet,
@@ -76,6 +76,7 @@ typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
 /*
  * RUNNING: start (if not running) and call done when it accepts connections.
  * STOPPED: fast, then immediate shutdown; done when it is gone.
+ * HALTED: likewise, by immediate shutdown; its next start recovers.
  * GONE: the branch is about to be discarded: immediate shutdown, held clients
  * are dropped, the listener closed, nothing starts again.  done when it is gone.
  * done is called exactly once, on the loop thread.  Any thread may ask.
@@ -93,6 +94,13 @@ void fleet_keep(struct fleet *f, struct branch *b);
  */
 void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/*
+ * Does anybody use the branch: clients that are held or served, or a start that was
+ * asked for?  The daemon's own session is left out.  done is called exactly once, on
+ * the loop thread; rc < 0: it cannot be told now, ask again.  Any thread may ask.
+ */
+typedef void (*fleet_used)(void *ctx, int rc, bool used);
+void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx);
 /*
  * Makes every commit that the branch's server has acknowledged durable, the
  * asynchronous ones too (one tiny synchronous commit).  Returns 0 at once if no

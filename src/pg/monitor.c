@@ -11,6 +11,7 @@
  */
 #include "pg/monitor.h"
 
+#include "base/text.h"
 #include "pg/pgconn.h"
 
 #include <stdatomic.h>
@@ -52,6 +53,11 @@ static const char probe_sql[] =
 	"          FROM pg_catalog.pg_stat_database)"
 	"  FROM pg_catalog.pg_stat_activity"
 	" WHERE pid <> pg_backend_pid()";
+
+static const char sessions_sql[] =
+	"SELECT count(*) FROM pg_catalog.pg_stat_activity"
+	" WHERE backend_type IN ('client backend', 'walsender')"
+	"   AND pid <> pg_catalog.pg_backend_pid()";
 
 struct monitor {
 	atomic_uint refs;
@@ -180,6 +186,21 @@ int monitor_probe(struct monitor *m, struct monitor_view *ret_view, struct err *
 		seen[i] = strtoll(PQgetvalue(res, 0, i), NULL, 10);
 	seen[SEEN_SESSIONS] -= m->own;
 	compare_locked(m, seen, ret_view);
+	return 0;
+}
+
+int monitor_sessions(struct monitor *m, uint64_t *ret_n, struct err *e)
+{
+	CLEAN(pgconn_clear) PGresult *res = NULL;
+	int rc;
+
+	LOCK_SCOPE(&m->lock);
+	rc = run_locked(m, sessions_sql, PROBE_TIMEOUT_MS, &res, e);
+	if (rc < 0)
+		return rc;
+	if (PQntuples(res) != 1 ||
+	    text_parse_u64(PQgetvalue(res, 0, 0), 10, UINT64_MAX, ret_n) < 0)
+		return err_set(e, -EIO, "the branch's server did not count sessions");
 	return 0;
 }
 

@@ -35,6 +35,8 @@ struct monitor_view {
 /* The first probe has nothing to compare with, and takes that as activity. */
 int monitor_probe(struct monitor *m, struct monitor_view *ret_view,
 		  struct err *e) MUST_CHECK;
+/* How many sessions of others are open. */
+int monitor_sessions(struct monitor *m, uint64_t *ret_n, struct err *e) MUST_CHECK;
 /* When it returns 0, all commits acknowledged before are on disk. */
 int monitor_sync_commit(struct monitor *m, struct err *e) MUST_CHECK;
 

@@ -119,7 +119,9 @@ void pm_move(struct postmaster *pm, enum pm_state to, const char *reason)
 
 /* ---- those who wait ---- */
 
-#define WANTS_REST (PM_WANT_BIT(PM_WANT_STOPPED) | PM_WANT_BIT(PM_WANT_GONE))
+#define WANTS_REST                                                                     \
+	(PM_WANT_BIT(PM_WANT_STOPPED) | PM_WANT_BIT(PM_WANT_HALTED) |                  \
+	 PM_WANT_BIT(PM_WANT_GONE))
 
 static void cancel_starters(struct postmaster *pm, const char *why)
 {
@@ -415,6 +417,9 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 	case PM_WANT_STOPPED:
 		want_rest(pm, want, STOP_FAST, done, ctx);
 		break;
+	case PM_WANT_HALTED:
+		want_rest(pm, want, STOP_IMMEDIATE, done, ctx);
+		break;
 	case PM_WANT_GONE:
 		pm->slot->gone = true;
 		activation_drop(pm->act);
@@ -459,7 +464,7 @@ void postmaster_close(struct postmaster *pm)
 
 bool postmaster_is_still(const struct postmaster *pm)
 {
-	return at_rest(pm) && !pm->busy && !pm->probes && !pm->proc.pid &&
+	return at_rest(pm) && !pm->busy && !pm->probes && !pm->asked && !pm->proc.pid &&
 	       activation_pending(pm->act) == 0;
 }
 

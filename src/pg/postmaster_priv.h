@@ -2,7 +2,7 @@
 /*
  * postmaster_priv.h - the parts of a postmaster: postmaster.c decides (states,
  * clients, requests), pmwait.c knows who waits for them, pmserver.c handles the
- * process, pmidle.c its idleness.
+ * process, pmidle.c its idleness, pmuse.c whether it is in use.
  * Loop thread only.
  */
 #ifndef PG_POSTMASTER_PRIV_H
@@ -46,6 +46,7 @@ struct postmaster {
 	bool watched;       /* postmaster.pid is watched */
 	unsigned busy;      /* jobs of starts and burials */
 	unsigned probes;    /* probes under way */
+	unsigned asked;     /* questions of pmuse.c under way */
 
 	/* the present run; results that carry another number are dropped */
 	uint64_t run;

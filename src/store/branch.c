@@ -61,7 +61,7 @@ struct branch *branch_put(struct branch *b)
 		return NULL;
 	overlay_free(b->data);
 	overlay_free(b->run);
-	if (atomic_load(&b->discarded))
+	if (atomic_load(&b->discarded) && !atomic_load(&b->trashed))
 		remove_run(b);
 	layer_put(b->top);
 	(void)pthread_mutex_destroy(&b->lock);
@@ -72,6 +72,21 @@ struct branch *branch_put(struct branch *b)
 uint32_t branch_no(const struct branch *b)
 {
 	return b->no;
+}
+
+uint64_t branch_generation(const struct branch *b)
+{
+	return atomic_load(&b->lives);
+}
+
+uint64_t branch_data_generation(const struct branch *b)
+{
+	return (uint64_t)atomic_load(&b->lives) + atomic_load(&b->data_renewed);
+}
+
+void branch_renew_data(struct branch *b)
+{
+	atomic_fetch_add(&b->data_renewed, 1);
 }
 
 void branch_touch(struct branch *b)
@@ -90,6 +105,7 @@ static unsigned depth_of(const struct layer *l)
 
 void branch_info(struct branch *b, struct branch_info *ret)
 {
+	char name[NAME_LEN_MAX + 1];
 	struct registry *r = b->reg;
 	struct branch_meta m;
 	struct branch *parent = NULL;
@@ -113,6 +129,7 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	ret->no = b->no;
 	ret->created = (time_t)m.created;
 	ret->last_active = (time_t)atomic_load(&b->last_active);
+	ret->expires = (time_t)m.expires;
 	ret->owner = m.owner;
 	ret->group = m.group;
 	ret->mode = m.mode;
@@ -121,6 +138,9 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	ret->started = m.started;
 	ret->stopped_by_hand = m.stopped_by_hand;
 	ret->discarded = atomic_load(&b->discarded);
+	memcpy(ret->trash_name, b->trash, sizeof(ret->trash_name));
+	if (b->trash[0] && trash_name_parse(b->trash, name, &ret->trashed) < 0)
+		ret->trashed = 0; /* cannot be: it has been checked */
 }
 
 /* Writes the changed record, then lets memory have it. */
@@ -139,6 +159,24 @@ static int save_meta(struct branch *b, struct branch_meta *m, struct err *e)
 	b->meta = *m;
 	b->unsaved = false;
 	return 0;
+}
+
+/*
+ * After a crash a branch is taken for unused from the time in its record on, and may
+ * be discarded for it; so that must not be older than this.
+ */
+#define ACTIVITY_SAVE_S 3600
+
+int branch_save_activity(struct branch *b)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	if (atomic_load(&b->discarded) ||
+	    atomic_load(&b->last_active) - m.last_active < ACTIVITY_SAVE_S)
+		return 0;
+	return save_meta(b, &m, NULL);
 }
 
 int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err *e)
@@ -198,6 +236,18 @@ int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
 	return rc;
 }
 
+int branch_set_expires(struct branch *b, time_t expires, struct err *e)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	if (m.expires == expires)
+		return 0;
+	m.expires = expires;
+	return save_meta(b, &m, e);
+}
+
 int branch_overlay(struct branch *b, struct overlay **ret_overlay)
 {
 	int rc;
@@ -221,7 +271,9 @@ int branch_sync(struct branch *b)
 		LOCK_SCOPE(&b->lock);
 		o = b->data;
 	}
-	return o && !atomic_load(&b->discarded) ? overlay_sync(o) : 0;
+	if (!o || (atomic_load(&b->discarded) && !atomic_load(&b->trashed)))
+		return 0;
+	return overlay_sync(o);
 }
 
 int branch_run_overlay(struct branch *b, struct overlay **ret_overlay)

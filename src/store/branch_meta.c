@@ -2,7 +2,7 @@
 /*
  * branch_meta.c - one table a record: key, kind, place in the struct.  Encode
  * writes every key once in the table's order; decode wants every key once.  Keys
- * that early builds did not write are optional: empty, they are left out.
+ * that early builds did not write are optional: empty or 0, they are left out.
  */
 #include "store/branch_meta.h"
 
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME };
+enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME, F_FILE };
 
 struct field {
 	const char *key;
@@ -28,7 +28,7 @@ struct field {
 #key, kind, offsetof(struct branch_meta, key), false                   \
 	}
 static const struct field branch_fields[] = {
-	{"name", F_NAME, offsetof(struct branch_meta, name), true},
+	{"name", F_FILE, offsetof(struct branch_meta, name), true},
 	BRANCH_FIELD(no, F_U32),
 	BRANCH_FIELD(top, F_U32),
 	BRANCH_FIELD(base, F_U32),
@@ -37,6 +37,7 @@ static const struct field branch_fields[] = {
 	BRANCH_FIELD(parent_no, F_U32),
 	BRANCH_FIELD(created, F_TIME),
 	BRANCH_FIELD(last_active, F_TIME),
+	{"expires", F_TIME, offsetof(struct branch_meta, expires), true},
 	BRANCH_FIELD(owner, F_U32),
 	BRANCH_FIELD(group, F_U32),
 	BRANCH_FIELD(mode, F_OCTAL),
@@ -71,13 +72,15 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		break;
 	case F_TIME:
 		memcpy(&i, p, sizeof(i));
-		str_printf(t, "%s = %lld\n", f->key, (long long)i);
+		if (i != 0 || !f->optional)
+			str_printf(t, "%s = %lld\n", f->key, (long long)i);
 		break;
 	case F_BOOL:
 		memcpy(&b, p, sizeof(b));
 		str_printf(t, "%s = %s\n", f->key, b ? "yes" : "no");
 		break;
 	case F_NAME:
+	case F_FILE:
 		if (*p || !f->optional)
 			str_printf(t, "%s = %s\n", f->key, p);
 		break;
@@ -100,8 +103,9 @@ static char *record_encode(const char *section, const struct field *fields, size
 
 static int get_field(const struct field *f, const char *value, void *rec)
 {
-	char *p = (char *)rec + f->off;
+	char *p = (char *)rec + f->off, name[NAME_LEN_MAX + 1];
 	uint64_t v = 0;
+	time_t t;
 	uint32_t u;
 	int64_t i;
 	bool b;
@@ -129,6 +133,12 @@ static int get_field(const struct field *f, const char *value, void *rec)
 			rc = text_check_name(value);
 		if (rc == 0)
 			(void)snprintf(p, NAME_LEN_MAX + 1, "%s", value);
+		break;
+	case F_FILE: /* of a branch, or one in the trash */
+		if (value[0] != '\0' && text_check_name(value) < 0)
+			rc = trash_name_parse(value, name, &t);
+		if (rc == 0)
+			(void)snprintf(p, TRASH_NAME_MAX, "%s", value);
 		break;
 	}
 	return rc;

@@ -7,6 +7,7 @@
 #define STORE_BRANCH_META_H
 
 #include "base/cleanup.h"
+#include "store/trash_name.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,15 +15,16 @@
 
 /* branches/NAME.ini */
 struct branch_meta {
-	char name[64];   /* as the file's, so that swapped files are found out; "" in
-			  * records of early builds */
-	uint32_t no;     /* the branch's number, for life */
+	char name[TRASH_NAME_MAX]; /* as the file's, so that swapped files are found
+				    * out; "" in records of early builds */
+	uint32_t no;               /* the branch's number, for life */
 	uint32_t top;    /* the layer that it writes; made on disk at the first write */
 	uint32_t base;   /* the top's parent layer; 0: none */
 	bool fresh;      /* the top is fresh (layer.h) */
 	char parent[64]; /* the parent's name when this branch was made; "" for main */
 	uint32_t parent_no;
 	int64_t created, last_active; /* seconds since the epoch */
+	int64_t expires;              /* likewise; 0: never */
 	uint32_t owner, group, mode;
 	bool is_protected, prepared, started, stopped_by_hand;
 };

@@ -14,15 +14,10 @@
  * top is still empty, the child stands on the layer below it and only 4 is left.
  * What the child stands on is decided once, by looking at the top (base_of): the
  * parent is being written, and a moment later the top may be another, or not empty.
- *
- * A change whose record cannot be made durable is taken back on disk, so that memory
- * and disk agree.  A failed fsync of the directory of records cannot be: from then on
- * no change of a record is accepted until the store is mounted again.
  */
 #include "store/registry_priv.h"
 
 #include "base/fault.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "store/overlay_priv.h"
@@ -30,73 +25,27 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
-void record_path(const char *name, char buf[static RECORD_PATH_MAX])
+int registry_add_to(struct branch **by_no, struct branch **by_name, struct branch *b,
+		    const char *name)
 {
-	(void)snprintf(buf, RECORD_PATH_MAX, "branches/%s.ini", name);
-}
-
-/* Does what was done to branches/ survive a power cut? */
-static int sync_records(struct registry *r)
-{
-	uint64_t mark;
-	int rc;
-
-	dsync_mark(&r->store.records);
-	rc = dsync_begin(&r->store.records, &mark);
-	if (rc <= 0)
-		return rc;
-	rc = fd_sync_dir(r->store.fd, "branches");
-	if (rc < 0)
-		log_error("%s/branches: fsync failed: %s; no branch can be made or "
-			  "changed until the store is mounted again",
-			  r->path, strerror(-rc));
-	return dsync_end(&r->store.records, mark, rc);
-}
-
-static int records_failed(struct registry *r)
-{
-	return atomic_load(&r->store.records.failed);
-}
-
-/* The record's text, which holds the name of its file. */
-static char *record_text(const char *name, const struct branch_meta *meta)
-{
-	struct branch_meta m = *meta;
-
-	(void)snprintf(m.name, sizeof(m.name), "%s", name);
-	return branch_meta_encode(&m);
-}
-
-int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
-{
-	CLEAN(clean_free) char *text = record_text(name, meta);
-	char path[RECORD_PATH_MAX];
-	int rc = records_failed(r);
-
-	if (rc < 0)
-		return rc;
-	if (!text)
+	HASH_ADD(hh_no, *by_no, no, sizeof(b->no), b);
+	if (!b->hh_no.tbl)
 		return -ENOMEM;
-	record_path(name, path);
-	rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
-	return rc < 0 ? rc : sync_records(r);
+	HASH_ADD_KEYPTR(hh_name, *by_name, name, (unsigned)strlen(name), b);
+	if (!b->hh_name.tbl) {
+		HASH_DELETE(hh_no, *by_no, b);
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 int registry_add(struct registry *r, struct branch *b)
 {
 	WRITE_SCOPE(&r->table);
-	HASH_ADD(hh_no, r->by_no, no, sizeof(b->no), b);
-	if (!b->hh_no.tbl)
-		return -ENOMEM;
-	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
-	if (!b->hh_name.tbl) {
-		HASH_DELETE(hh_no, r->by_no, b);
-		return -ENOMEM;
-	}
-	return 0;
+	return b->trash[0] ? registry_add_to(&r->trash_by_no, &r->trash_by_name, b,
+					     b->trash)
+			   : registry_add_to(&r->by_no, &r->by_name, b, b->name);
 }
 
 struct branch *registry_find(struct registry *r, const char *name)
@@ -124,21 +73,39 @@ static int by_name_cmp(const void *pa, const void *pb)
 	return strcmp((*a)->name, (*b)->name);
 }
 
-int registry_list(struct registry *r, struct branch ***ret_list)
+static int by_trash_cmp(const void *pa, const void *pb)
 {
-	struct branch *b, *next, **v;
+	struct branch *const *a = pa, *const *b = pb;
+
+	return strcmp((*a)->trash, (*b)->trash);
+}
+
+static int list_table(struct registry *r, struct branch *const *by_no,
+		      int (*cmp)(const void *, const void *), struct branch ***ret_list)
+{
+	struct branch *b, **v;
 	size_t n = 0;
 
 	READ_SCOPE(&r->table);
-	v = calloc(HASH_CNT(hh_no, r->by_no) + 1, sizeof(struct branch *));
+	v = calloc(HASH_CNT(hh_no, *by_no) + 1, sizeof(struct branch *));
 	if (!v)
 		return -ENOMEM;
-	HASH_ITER(hh_no, r->by_no, b, next)
-	v[n++] = branch_get(b);
+	for (b = *by_no; b; b = b->hh_no.next)
+		v[n++] = branch_get(b);
 	if (n > 1)
-		qsort(v, n, sizeof(struct branch *), by_name_cmp);
+		qsort(v, n, sizeof(struct branch *), cmp);
 	*ret_list = v;
 	return 0;
+}
+
+int registry_list(struct registry *r, struct branch ***ret_list)
+{
+	return list_table(r, &r->by_no, by_name_cmp, ret_list);
+}
+
+int registry_list_trash(struct registry *r, struct branch ***ret_list)
+{
+	return list_table(r, &r->trash_by_no, by_trash_cmp, ret_list);
 }
 
 void branch_list_free(struct branch **list)
@@ -172,17 +139,6 @@ static bool top_is_empty(struct registry *r, struct branch *b)
 	if (b->top->loaded)
 		return !b->top->made;
 	return faccessat(r->store.fd, b->top->dir, F_OK, 0) < 0 && errno == ENOENT;
-}
-
-/* Appends a reference; without memory the layer is found again in another way. */
-static void remember_layer(struct layer ***v, size_t *n, struct layer *l)
-{
-	struct layer **more = realloc(*v, (*n + 1) * sizeof(struct layer *));
-
-	if (!more)
-		return;
-	*v = more;
-	more[(*n)++] = layer_get(l);
 }
 
 /* Seals the parent's top and gives it a new one: steps 1 to 3 above. */
@@ -223,62 +179,12 @@ static int freeze(struct registry *r, struct branch *p)
 	p->meta = m;
 	p->top = top;
 	/* if not remembered: a start on it flushes it too */
-	remember_layer(&r->sealed, &r->nsealed, old);
+	layer_remember(&r->sealed, &r->nsealed, old);
 	layer_put(old); /* the new top holds it */
 	return 0;
 }
 
-/* --- names in records --- */
-
-void registry_note_misnamed(struct registry *r, struct branch *b)
-{
-	if (!b->misnamed)
-		r->misnamed++;
-	b->misnamed = true;
-}
-
-/*
- * A record with a branch's old name inside is found out as that branch's own only
- * while no other file has that name.  So it is put right before a name is taken.
- */
-static int settle_names(struct registry *r, struct err *e)
-{
-	struct branch *b, *next;
-
-	if (r->misnamed == 0)
-		return 0;
-	HASH_ITER(hh_no, r->by_no, b, next)
-	{
-		int rc = b->misnamed ? registry_save(r, b->name, &b->meta) : 0;
-
-		if (rc < 0)
-			return err_set(e, rc,
-				       "cannot write the record of branch '%s': %s",
-				       b->name, strerror(-rc));
-		b->misnamed = false;
-	}
-	r->misnamed = 0;
-	return 0;
-}
-
-/* The name of a record that cannot be served is not free: it would be lost. */
-static int check_no_record(struct registry *r, const char *name, struct err *e)
-{
-	char path[RECORD_PATH_MAX];
-	struct stat st;
-
-	record_path(name, path);
-	if (fstatat(r->store.fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0
-				       : err_set(e, -errno, "cannot look for %s/%s: %s",
-						 r->path, path, strerror(errno));
-	err_set(e, -EEXIST, "branch '%s' exists, but its record %s/%s is damaged", name,
-		r->path, path);
-	return err_hint(e, "put the record back from a copy of the store, or move it "
-			   "out of the way, and mount again");
-}
-
-static int check_new_branch(struct registry *r, const char *name, struct err *e)
+int registry_check_name(struct registry *r, const char *name, struct err *e)
 {
 	struct branch *b;
 	int rc = text_check_name(name);
@@ -296,8 +202,8 @@ static int check_new_branch(struct registry *r, const char *name, struct err *e)
 		branch_put(b);
 		return err_set(e, -EEXIST, "branch '%s' exists", name);
 	}
-	rc = check_no_record(r, name, e);
-	return rc < 0 ? rc : settle_names(r, e);
+	rc = record_check_free(r, name, e);
+	return rc < 0 ? rc : record_settle_names(r, e);
 }
 
 static int add_child(struct registry *r, const struct branch_spec *spec,
@@ -314,6 +220,7 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 		.parent_no = p->no,
 		.created = now,
 		.last_active = now,
+		.expires = spec->expires,
 		.owner = spec->owner,
 		.group = spec->group,
 		.mode = spec->mode & 07777,
@@ -371,7 +278,7 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	int rc;
 
 	LOCK_SCOPE(&r->change);
-	rc = check_new_branch(r, spec->name, e);
+	rc = registry_check_name(r, spec->name, e);
 	if (rc < 0)
 		return rc;
 	if (atomic_load(&p->discarded))
@@ -385,16 +292,9 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 
 /* --- renaming and discarding --- */
 
-/*
- * Children remember their parent's name for the time when it is gone.  In memory
- * only: their records follow when they are written next, or at the end.
- */
-static void name_in_children(struct registry *r, struct branch *parent)
+static void name_in(struct branch *by_no, const struct branch *parent)
 {
-	struct branch *b, *next;
-
-	HASH_ITER(hh_no, r->by_no, b, next)
-	{
+	for (struct branch *b = by_no; b; b = b->hh_no.next) {
 		if (b->meta.parent_no != parent->no)
 			continue;
 		LOCK_SCOPE(&b->lock);
@@ -404,57 +304,37 @@ static void name_in_children(struct registry *r, struct branch *parent)
 	}
 }
 
-static int move_record(struct registry *r, const char *from, const char *to)
+/*
+ * Children remember their parent's name for the time when it is gone.  In memory
+ * only: their records follow when they are written next, or at the end.
+ */
+void registry_name_in_children(struct registry *r, const struct branch *parent)
 {
-	int fd = r->store.fd, rc;
-
-	if (FAULT_FAILS("registry.rename", from) || renameat(fd, from, fd, to) < 0)
-		return -errno;
-	FAULT_POINT("registry.renamed");
-	rc = sync_records(r);
-	if (rc < 0 && renameat(fd, to, fd, from) < 0)
-		log_error("%s/%s: cannot take its new name back: %m; the next mount "
-			  "has the new name",
-			  r->path, from);
-	return rc;
+	name_in(r->by_no, parent);
+	name_in(r->trash_by_no, parent);
 }
 
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e)
 {
-	char from[RECORD_PATH_MAX], to[RECORD_PATH_MAX];
 	struct branch_meta m;
 	int rc;
 
 	LOCK_SCOPE(&r->change);
 	if (atomic_load(&b->discarded))
 		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
-	rc = check_new_branch(r, newname, e);
+	rc = registry_check_name(r, newname, e);
 	if (rc < 0)
 		return rc;
-	record_path(b->name, from);
-	record_path(newname, to);
-	rc = records_failed(r);
-	if (rc == 0)
-		rc = move_record(r, from, to);
-	if (rc < 0)
-		return err_set(e, rc, "cannot rename the record of branch '%s': %s",
-			       b->name, strerror(-rc));
-	/* the branch has its new name, whatever becomes of the one in the record; the
-	 * file's is durable by now, as the one inside must not outlive it */
 	m = b->meta;
 	m.last_active = atomic_load(&b->last_active);
-	if (registry_save(r, newname, &m) < 0) {
-		log_warn("branch %s: cannot write its new name into its record; trying "
-			 "again later",
-			 newname);
-		registry_note_misnamed(r, b);
-	}
-	FAULT_POINT("registry.renamed-inside");
+	rc = record_rename(r, b, b->name, newname, &m, e);
+	if (rc < 0)
+		return rc;
 	WRITE_SCOPE(&r->table);
 	HASH_DELETE(hh_name, r->by_name, b);
 	(void)snprintf(b->name, sizeof(b->name), "%s", newname);
-	name_in_children(r, b);
+	registry_name_in_children(r, b);
 	HASH_ADD_KEYPTR(hh_name, r->by_name, b->name, (unsigned)strlen(b->name), b);
 	if (!b->hh_name.tbl)
 		log_error("branch %s: out of memory; it is back at the next mount",
@@ -462,35 +342,23 @@ int registry_rename(struct registry *r, struct branch *b, const char *newname,
 	return 0;
 }
 
-/* One user less for a layer; the last one's going makes it dead. */
-static void layer_release(struct registry *r, struct layer *l)
+int registry_check_discard(struct branch *b, struct err *e)
 {
-	/* if not remembered: it is an orphan at the next mount */
-	if (atomic_fetch_sub(&l->users, 1) == 1)
-		remember_layer(&r->dead, &r->ndead, l);
+	if (atomic_load(&b->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
+	if (b->meta.is_protected)
+		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
+	return 0;
 }
 
-static int remove_record(struct registry *r, struct branch *b)
+void registry_forget(struct registry *r, struct branch *b)
 {
-	CLEAN(clean_free) char *text = record_text(b->name, &b->meta);
-	char path[RECORD_PATH_MAX];
-	int rc, undo;
-
-	if (!text)
-		return -ENOMEM;
-	record_path(b->name, path);
-	if (FAULT_FAILS("registry.unlink", path) || unlinkat(r->store.fd, path, 0) < 0)
-		return -errno;
-	FAULT_POINT("registry.record-removed");
-	rc = sync_records(r);
-	if (rc == 0)
-		return 0;
-	undo = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
-	if (undo < 0)
-		log_error("%s/%s: cannot put the record back: %s; the branch is gone "
-			  "at the next mount",
-			  r->path, path, strerror(-undo));
-	return rc;
+	if (b->misnamed) {
+		b->misnamed = false;
+		r->misnamed--;
+	}
+	layer_release(r, b->top);
+	branch_put(b); /* the table's */
 }
 
 int registry_discard(struct registry *r, struct branch *b, struct err *e)
@@ -498,13 +366,12 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 	int rc;
 
 	LOCK_SCOPE(&r->change);
-	if (atomic_load(&b->discarded))
-		return err_set(e, -ENOENT, "branch '%s' is gone", b->name);
-	if (b->meta.is_protected)
-		return err_set(e, -EPERM, "branch '%s' is protected", b->name);
+	rc = registry_check_discard(b, e);
+	if (rc < 0)
+		return rc;
 	rc = records_failed(r);
 	if (rc == 0)
-		rc = remove_record(r, b);
+		rc = record_remove(r, b->name, &b->meta);
 	if (rc < 0)
 		return err_set(e, rc, "cannot remove the record of branch '%s': %s",
 			       b->name, strerror(-rc));
@@ -514,121 +381,6 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 		HASH_DELETE(hh_no, r->by_no, b);
 		HASH_DELETE(hh_name, r->by_name, b);
 	}
-	if (b->misnamed) {
-		b->misnamed = false;
-		r->misnamed--;
-	}
-	layer_release(r, b->top);
-	branch_put(b); /* the table's */
+	registry_forget(r, b);
 	return 0;
-}
-
-/* --- in the background --- */
-
-static struct layer *take_sealed(struct registry *r)
-{
-	LOCK_SCOPE(&r->change);
-	return r->nsealed > 0 ? r->sealed[--r->nsealed] : NULL;
-}
-
-/* Flushes what a freeze sealed; what fails, as on a full disk, stays in the list. */
-static int flush_sealed(struct registry *r)
-{
-	struct layer **again = NULL, *l;
-	size_t n = 0;
-	int rc = 0;
-
-	while ((l = take_sealed(r)) != NULL) {
-		/* a dead one is not worth it */
-		int one = atomic_load(&l->users) > 0 ? layer_flush(l) : 0;
-
-		if (one < 0)
-			remember_layer(&again, &n, l);
-		rc = rc < 0 ? rc : one;
-		layer_put(l);
-	}
-	LOCK_SCOPE(&r->change);
-	while (n > 0) {
-		remember_layer(&r->sealed, &r->nsealed, again[--n]);
-		layer_put(again[n]);
-	}
-	free(again);
-	return rc;
-}
-
-int registry_flush(struct registry *r)
-{
-	struct branch **list = NULL;
-	int rc = flush_sealed(r), listed = registry_list(r, &list);
-
-	rc = rc < 0 ? rc : listed; /* what fails in one place keeps no other back */
-	for (struct branch **b = list; b && *b; b++) {
-		int one = branch_sync(*b);
-
-		rc = rc < 0 ? rc : one;
-	}
-	branch_list_free(list);
-	return rc;
-}
-
-static int remove_layer_dir(struct registry *r, uint32_t id)
-{
-	char path[32];
-	int rc;
-
-	(void)snprintf(path, sizeof(path), "layers/%08x", id);
-	rc = fd_remove_tree(r->store.fd, path);
-	FAULT_POINT("registry.layer-removed");
-	if (rc < 0)
-		log_warn("%s: cannot remove: %s; trying again at the next mount", path,
-			 strerror(-rc));
-	return rc;
-}
-
-/* The next dead layer, if it is still one; a reference for the caller. */
-static struct layer *take_dead(struct registry *r)
-{
-	LOCK_SCOPE(&r->change);
-	while (r->ndead > 0) {
-		struct layer *l = r->dead[--r->ndead];
-
-		if (atomic_load(&l->users) == 0 && l->id >= r->keep_below)
-			return l;
-		layer_put(l);
-	}
-	return NULL;
-}
-
-static bool take_orphan(struct registry *r, uint32_t *ret_id)
-{
-	LOCK_SCOPE(&r->change);
-	if (r->norphans == 0)
-		return false;
-	*ret_id = r->orphans[--r->norphans];
-	return true;
-}
-
-int registry_reclaim(struct registry *r)
-{
-	struct layer *l;
-	uint32_t id;
-	int rc = 0;
-
-	while ((l = take_dead(r)) != NULL) {
-		int one = remove_layer_dir(r, l->id);
-
-		layer_let_go(l); /* somebody may still hold the branch */
-		rc = rc < 0 ? rc : one;
-		if (l->parent) {
-			LOCK_SCOPE(&r->change);
-			layer_release(r, l->parent);
-		}
-		layer_put(l);
-	}
-	while (take_orphan(r, &id)) {
-		int one = remove_layer_dir(r, id);
-
-		rc = rc < 0 ? rc : one;
-	}
-	return rc;
 }

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "store/overlay.h"
+#include "store/trash_name.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,6 +37,7 @@ struct branch_info {
 	bool parent_gone; /* the parent was discarded (or its name given to another) */
 	time_t created;
 	time_t last_active; /* newest of creation and branch_touch */
+	time_t expires;     /* 0: never */
 	uid_t owner;
 	gid_t group;
 	mode_t mode; /* permission bits of the branch directory */
@@ -43,7 +45,9 @@ struct branch_info {
 	bool prepared; /* the first-start clean-up was done once */
 	bool started;  /* a server ran on it */
 	bool stopped_by_hand;
-	bool discarded;
+	bool discarded;                  /* gone, or in the trash */
+	char trash_name[TRASH_NAME_MAX]; /* NAME@TIME; "": it is not there */
+	time_t trashed;                  /* when it was discarded */
 	unsigned depth;
 };
 
@@ -99,7 +103,8 @@ struct branch_spec {
 	struct branch *parent;
 	uid_t owner;
 	gid_t group;
-	mode_t mode; /* permission bits, usually 0700 */
+	mode_t mode;    /* permission bits, usually 0700 */
+	time_t expires; /* 0: never */
 };
 
 /*
@@ -116,6 +121,26 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 int registry_discard(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
 int registry_rename(struct registry *r, struct branch *b, const char *newname,
 		    struct err *e) MUST_CHECK;
+
+/*
+ * The trash: as registry_discard, but the branch is kept under another name, NAME@TIME,
+ * with its number, layers and unsynced files.  For all but the functions here it is
+ * discarded.
+ */
+int registry_trash(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
+/*
+ * Brings it back, in one step that is durable when it returns 0.  -ENOENT when it is
+ * not in the trash, and what registry_create says of a name.
+ */
+int registry_restore(struct registry *r, struct branch *b, const char *name,
+		     time_t expires, struct err *e) MUST_CHECK;
+/* Removes it for good. */
+int registry_purge(struct registry *r, struct branch *b, struct err *e) MUST_CHECK;
+struct branch *registry_find_trashed(struct registry *r, const char *trash_name);
+struct branch *registry_find_trashed_no(struct registry *r, uint32_t no);
+/* All of them, sorted by the name in the trash; as registry_list. */
+int registry_list_trash(struct registry *r, struct branch ***ret_list) MUST_CHECK;
+
 /*
  * Makes durable what no fsync asked for: the layers that a freeze sealed, and
  * files that were written some time ago.  Blocking, on no request's way; called
@@ -137,6 +162,8 @@ int branch_set_flag(struct branch *b, enum branch_flag flag, bool on,
 /* Changes the directory's permission bits, owner and group; -1 keeps one as it is. */
 int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
 		      struct err *e) MUST_CHECK;
+/* expires 0: never.  Durable when it returns 0. */
+int branch_set_expires(struct branch *b, time_t expires, struct err *e) MUST_CHECK;
 /* Notes activity now; written to disk lazily. */
 void branch_touch(struct branch *b);
 
@@ -145,6 +172,15 @@ void branch_touch(struct branch *b);
  * data directory; may read directories of the store.
  */
 int branch_own_bytes(struct branch *b, uint64_t *ret_bytes) MUST_CHECK;
+/*
+ * Counts that go with the numbers of the branch's directories, and of those in its
+ * data. The kernel takes a directory that it saw removed for dead as long as somebody
+ * holds it; if it comes back under the same number, it must be another one: renew.
+ */
+uint64_t branch_generation(const struct branch *b);
+uint64_t branch_data_generation(const struct branch *b);
+void branch_renew_data(struct branch *b);
+
 /* The branch's data directory; loaded at first use, valid while b is referenced. */
 int branch_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 /*

@@ -144,14 +144,27 @@ static void save_rest(struct registry *r, struct branch *b)
 
 	m.last_active = atomic_load(&b->last_active);
 	if ((b->unsaved || m.last_active != b->meta.last_active) &&
-	    registry_save(r, b->name, &m) < 0)
-		log_warn("branch %s: cannot save its record; going on", b->name);
+	    registry_save(r, branch_record_name(b), &m) < 0)
+		log_warn("branch %s: cannot save its record; going on",
+			 branch_record_name(b));
+}
+
+static void close_table(struct registry *r, struct branch **by_no,
+			struct branch **by_name)
+{
+	struct branch *b, *next;
+
+	HASH_ITER(hh_no, *by_no, b, next)
+	{
+		HASH_DELETE(hh_no, *by_no, b);
+		HASH_DELETE(hh_name, *by_name, b);
+		save_rest(r, b);
+		branch_put(b);
+	}
 }
 
 struct registry *registry_close(struct registry *r)
 {
-	struct branch *b, *next;
-
 	if (!r)
 		return NULL;
 	if (registry_flush(r) < 0)
@@ -159,13 +172,8 @@ struct registry *registry_close(struct registry *r)
 			"%s: not all changes could be written; those that were fsynced "
 			"are safe",
 			r->path);
-	HASH_ITER(hh_no, r->by_no, b, next)
-	{
-		HASH_DELETE(hh_no, r->by_no, b);
-		HASH_DELETE(hh_name, r->by_name, b);
-		save_rest(r, b);
-		branch_put(b);
-	}
+	close_table(r, &r->by_no, &r->by_name);
+	close_table(r, &r->trash_by_no, &r->trash_by_name);
 	while (r->ndead > 0)
 		layer_put(r->dead[--r->ndead]);
 	while (r->nsealed > 0)

@@ -12,15 +12,19 @@
 #include "store/branch_meta.h"
 #include "store/layer.h"
 #include "store/registry.h"
+#include "store/trash_name.h"
 
 struct branch {
 	UT_hash_handle hh_no, hh_name; /* lock: registry->table */
 	struct registry *reg;
 	atomic_uint refs; /* the table holds one while the branch lives */
 	uint32_t no;
-	char name[64]; /* lock: registry->table */
-	atomic_bool discarded;
-	atomic_llong last_active; /* seconds; newer than meta's until saved */
+	char name[64];              /* lock: registry->table */
+	char trash[TRASH_NAME_MAX]; /* lock: registry->table; "": not in the trash */
+	atomic_bool discarded;      /* in the trash or gone */
+	atomic_bool trashed;
+	atomic_uint lives, data_renewed; /* its generations are made of these */
+	atomic_llong last_active;        /* seconds; newer than meta's until saved */
 
 	pthread_mutex_t lock;
 	struct branch_meta meta; /* lock: lock; changed only under registry->change */
@@ -49,7 +53,8 @@ struct registry {
 	unsigned misnamed; /* lock: change; how many branches are */
 
 	pthread_rwlock_t table;
-	struct branch *by_no, *by_name; /* lock: table */
+	struct branch *by_no, *by_name;             /* lock: table */
+	struct branch *trash_by_no, *trash_by_name; /* lock: table */
 
 	struct metric_counter tree_hits, tree_misses;
 	pthread_mutex_t stats; /* one round over all layers at a time; taken first */
@@ -62,17 +67,65 @@ struct branch *branch_new(struct registry *r, const char *name,
 struct layer *branch_top(struct branch *b);
 /* overlay_sync, if the branch's files were touched in this mount. */
 int branch_sync(struct branch *b) MUST_CHECK;
+/* Writes the time of its last activity, if the record's is old. */
+int branch_save_activity(struct branch *b) MUST_CHECK;
 /* Enters it in the tables; the caller's reference becomes the table's. */
 int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
+/* The same for one pair of tables, whose lock is held for writing. */
+int registry_add_to(struct branch **by_no, struct branch **by_name, struct branch *b,
+		    const char *name) MUST_CHECK;
+
+/* --- registry.c; with registry->change held --- */
+
+/* May a branch be given this name? */
+int registry_check_name(struct registry *r, const char *name, struct err *e) MUST_CHECK;
+int registry_check_discard(struct branch *b, struct err *e) MUST_CHECK;
+/* The last of a branch that is in no table any more; the table's reference goes. */
+void registry_forget(struct registry *r, struct branch *b);
+/* With the table's lock, too: children remember this name of it. */
+void registry_name_in_children(struct registry *r, const struct branch *parent);
+
+/* --- registry_record.c; all but record_path with registry->change held --- */
+
+#define RECORD_PATH_MAX (sizeof("branches/") + TRASH_NAME_MAX + sizeof(".ini"))
+void record_path(const char *name, char buf[static RECORD_PATH_MAX]);
 /* Writes the record durably, with its name in it. */
 int registry_save(struct registry *r, const char *name,
 		  const struct branch_meta *meta) MUST_CHECK;
-/* A record that holds another name than its file: to be written again. */
-void registry_note_misnamed(struct registry *r, struct branch *b);
+/* A failed fsync of branches/ sticks: -errno until the next mount. */
+int records_failed(struct registry *r) MUST_CHECK;
+/*
+ * Gives the record's file another name, which is durable then, and then the record,
+ * with this content.  When it fails the file has its old name.
+ */
+int record_rename(struct registry *r, struct branch *b, const char *from,
+		  const char *to, const struct branch_meta *meta,
+		  struct err *e) MUST_CHECK;
+/* The record of this name and content; when it fails it is there again. */
+int record_remove(struct registry *r, const char *name,
+		  const struct branch_meta *meta) MUST_CHECK;
+/* Is there no file of this name?  -EEXIST: there is, and it is damaged. */
+int record_check_free(struct registry *r, const char *name, struct err *e) MUST_CHECK;
+/* What its file is called, without the ending; table's lock or registry->change. */
+static inline const char *branch_record_name(const struct branch *b)
+{
+	return b->trash[0] ? b->trash : b->name;
+}
+/* A record that holds another name than its file: to be written again... */
+void record_note_misnamed(struct registry *r, struct branch *b);
+/* ...which is done here, before a name is taken. */
+int record_settle_names(struct registry *r, struct err *e) MUST_CHECK;
+
+/* --- registry_upkeep.c; with registry->change held --- */
+
+/* Appends a reference; without memory the layer is found again in another way. */
+void layer_remember(struct layer ***v, size_t *n, struct layer *l);
+/* One user less for a layer; the last one's going makes it dead. */
+void layer_release(struct registry *r, struct layer *l);
+
+/* --- registry_read.c --- */
+
 /* Reads all records and makes the branches; removes no layer. */
 int registry_read(struct registry *r, struct err *e) MUST_CHECK;
-
-#define RECORD_PATH_MAX (sizeof("branches/") + 64 + sizeof(".ini"))
-void record_path(const char *name, char buf[static RECORD_PATH_MAX]);
 
 #endif

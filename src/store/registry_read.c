@@ -4,7 +4,8 @@
  *
  * A damaged record costs what it describes and nothing else: the branch is left
  * out, its file named in the log.  While one is damaged, nobody knows which
- * layers it stands on, so none that was there is removed.
+ * layers it stands on, so none that was there is removed.  That is as true of a branch
+ * in the trash, whose record is one like the others but for its file's name.
  *
  * All records are read before the first branch is made: whether one of them can be
  * trusted is seen only beside the others.
@@ -33,7 +34,8 @@ struct known {
 
 /* A record that could be decoded. */
 struct found {
-	char name[64]; /* its file's */
+	char file[TRASH_NAME_MAX]; /* its file's name, without the ending... */
+	char name[64];             /* ...and the branch's; different in the trash */
 	struct branch_meta m;
 	const char *wrong; /* what keeps the branch from being served; NULL: nothing */
 };
@@ -160,16 +162,26 @@ static int get_sealed(struct reading *rd, uint32_t id, struct layer **ret_layer)
 	return rc;
 }
 
-/* "NAME.ini" -> NAME; false: not a record's name. */
-static bool record_name(const char *file, char name[static 64])
+/* "NAME.ini" or "NAME@TIME.ini"; false: not a record's name. */
+static bool record_name(const char *entry, struct found *f)
 {
-	size_t len = strlen(file);
+	size_t len = strlen(entry);
+	time_t t;
 
-	if (len < 5 || len - 4 > NAME_LEN_MAX || strcmp(file + len - 4, ".ini") != 0)
+	if (len < 5 || len - 4 >= sizeof(f->file) ||
+	    strcmp(entry + len - 4, ".ini") != 0)
 		return false;
-	memcpy(name, file, len - 4);
-	name[len - 4] = '\0';
-	return text_check_name(name) == 0;
+	memcpy(f->file, entry, len - 4);
+	f->file[len - 4] = '\0';
+	if (text_check_name(f->file) < 0)
+		return trash_name_parse(f->file, f->name, &t) == 0;
+	memcpy(f->name, f->file, sizeof(f->name)); /* its length was checked */
+	return true;
+}
+
+static bool is_trash(const struct found *f)
+{
+	return strcmp(f->file, f->name) != 0;
 }
 
 static void leave_out(struct reading *rd, const char *name, const char *why)
@@ -190,21 +202,21 @@ static int read_record(struct reading *rd, const char *file)
 	size_t len;
 	int rc;
 
-	if (!record_name(file, f.name)) {
+	if (!record_name(file, &f)) {
 		rd->damaged = true; /* it may be one that lost its name */
 		log_warn("%s/branches/%s: not a record, ignoring it; no layer is "
 			 "removed while it is there",
 			 rd->r->path, file);
 		return 0;
 	}
-	record_path(f.name, path);
+	record_path(f.file, path);
 	rc = fd_read_regular(rd->r->store.fd, path, RECORD_MAX, &text, &len);
 	if (rc == 0)
 		rc = strlen(text) == len ? branch_meta_decode(text, &f.m) : -EBADMSG;
 	if (rc == -ENOMEM)
 		return rc;
 	if (rc < 0) {
-		leave_out(rd, f.name,
+		leave_out(rd, f.file,
 			  rc == -EBADMSG ? "not as it was written" : strerror(-rc));
 		return 0;
 	}
@@ -225,7 +237,7 @@ static void check_own_name(struct reading *rd, struct found *f)
 	char path[RECORD_PATH_MAX];
 	struct stat st;
 
-	if (f->m.name[0] == '\0' || strcmp(f->m.name, f->name) == 0)
+	if (f->m.name[0] == '\0' || strcmp(f->m.name, f->file) == 0)
 		return;
 	record_path(f->m.name, path);
 	if (fstatat(rd->r->store.fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
@@ -270,7 +282,7 @@ static void drop_wrong(struct reading *rd)
 
 	for (size_t i = 0; i < rd->n; i++) {
 		if (rd->v[i].wrong)
-			leave_out(rd, rd->v[i].name, rd->v[i].wrong);
+			leave_out(rd, rd->v[i].file, rd->v[i].wrong);
 		else
 			rd->v[kept++] = rd->v[i];
 	}
@@ -291,6 +303,11 @@ static int take_record(struct reading *rd, const struct found *f)
 	b = top ? branch_new(r, f->name, &f->m, top) : NULL;
 	if (!b)
 		return -ENOMEM;
+	if (is_trash(f)) {
+		memcpy(b->trash, f->file, sizeof(b->trash));
+		atomic_store(&b->trashed, true);
+		atomic_store(&b->discarded, true);
+	}
 	rc = registry_add(r, b);
 	if (rc < 0)
 		return rc;
@@ -298,11 +315,11 @@ static int take_record(struct reading *rd, const struct found *f)
 		r->next_no = f->m.no + 1;
 	if (f->m.top >= r->next_layer)
 		r->next_layer = f->m.top + 1;
-	if (strcmp(f->m.name, f->name) != 0 && registry_save(r, f->name, &f->m) < 0) {
+	if (strcmp(f->m.name, f->file) != 0 && registry_save(r, f->file, &f->m) < 0) {
 		log_warn("branch %s: cannot write its name into its record; trying "
 			 "again later",
-			 f->name);
-		registry_note_misnamed(r, b);
+			 f->file);
+		record_note_misnamed(r, b);
 	}
 	return 0;
 }
@@ -466,7 +483,7 @@ static int read_branches(struct reading *rd, struct err *e)
 		rd->damaged = true;
 		log_error("%s/branches/" MAIN_BRANCH ".ini: missing", r->path);
 	}
-	if (rd->n > 0)
+	if (r->by_no)
 		return 0;
 	err_set(e, -EIO, "no branch can be served: %s/branches/" MAIN_BRANCH ".ini %s",
 		r->path, has_main(rd) ? "or what it names is damaged" : "is missing");

@@ -179,7 +179,7 @@ ledger_size() {
 # churn_one: one mkdir, mv or rmdir at random among names c0..c9, noted.  A line
 # "op a b" before, "+" after, as the ledgers do it.  1 when the mount is gone.
 churn_one() {
-	local a=c$((RANDOM % 10)) b=c$((RANDOM % 10)) op
+	local a=c$((RANDOM % 10)) b=c$((RANDOM % 10)) op from
 
 	if [ ! -d "$MNT/$a" ]; then
 		[ -d "$MNT/main" ] || return 1
@@ -191,8 +191,12 @@ churn_one() {
 	else
 		op='rmdir'
 	fi
+	if [ "$op" = 'mkdir' ] && churn_from_trash; then
+		op=back b=$a a=$from
+	fi
 	echo "$op $a $b" >>"$NOTES/churn"
 	case $op in
+	back) mv -T "$MNT/.trash/$a" "$MNT/$b" ;;
 	mkdir) mkdir "$MNT/$a@$b" ;;
 	mv) mv -T "$MNT/$a" "$MNT/$b" ;;
 	rmdir) rmdir "$MNT/$a" ;;
@@ -205,6 +209,27 @@ churn_one() {
 	}
 	echo '+' >>"$NOTES/churn"
 	count "${op}s"
+	[ "$op" != 'rmdir' ] || churn_purge
+}
+
+# churn_purge: sometimes, removes one for good that was discarded.
+churn_purge() {
+	churn_from_trash || return 0
+	rmdir "$MNT/.trash/$from" 2>"$NOTES/churn.err" || [ -d "$MNT/main" ] || return 1
+	count purges
+}
+
+# churn_from_trash: sometimes, one that was discarded, in $from.
+churn_from_trash() {
+	local there
+
+	[ $((RANDOM % 2)) = 0 ] || return 1
+	for there in "$MNT"/.trash/c*; do
+		[ -d "$there" ] || continue
+		from=$(basename "$there")
+		return 0
+	done
+	return 1
 }
 
 churn_living() {
@@ -230,6 +255,7 @@ churn_expected() {
 			if (op == "mkdir") here[a] = 1
 			if (op == "rmdir") delete here[a]
 			if (op == "mv") { delete here[a]; here[b] = 1 }
+			if (op == "back") here[b] = 1
 		}
 		$1 == "+" { apply(op, a, b); op = ""; next }
 		$1 == "-" { op = ""; next }
@@ -238,6 +264,7 @@ churn_expected() {
 			if (op != "") { delete here[a]; if (op == "mv") delete here[b] }
 			for (n in here) printf "%s ", n
 			printf "?"
+			if (op == "back") a = b
 			if (op != "") printf " %s", a
 			if (op == "mv") printf " %s", b
 			print ""

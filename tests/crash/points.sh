@@ -89,6 +89,8 @@ at_call() { # CALLS N
 
 new_store
 crash_conf
+# rmdir is a step of two then, and some come back
+sed -i 's/^reserve = 0$/&\ntrash = 1h/' "$STORE/pgbranchfs.conf"
 test_mounts+=("$MNT")
 
 # named points, if this build has them

@@ -8,13 +8,17 @@
 
 static void check(const struct branch_meta *m)
 {
+	char name[NAME_LEN_MAX + 1];
+	time_t t;
+
 	MUST(m->no > 0 && m->no < UINT32_C(1) << 26);
 	MUST(m->top > m->base);
 	MUST(m->mode <= 07777);
-	MUST(m->created >= 0 && m->last_active >= 0);
+	MUST(m->created >= 0 && m->last_active >= 0 && m->expires >= 0);
 	MUST(memchr(m->name, '\0', sizeof(m->name)));
 	MUST(memchr(m->parent, '\0', sizeof(m->parent)));
-	MUST(m->name[0] == '\0' || text_check_name(m->name) == 0);
+	MUST(m->name[0] == '\0' || text_check_name(m->name) == 0 ||
+	     trash_name_parse(m->name, name, &t) == 0);
 	MUST(m->parent[0] == '\0' || text_check_name(m->parent) == 0);
 }
 

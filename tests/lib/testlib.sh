@@ -375,6 +375,20 @@ more_sockets() {
 	[ "$(sockets_open)" -gt "$1" ]
 }
 
+# record_set NAME KEY VALUE: in the record of a branch of the store, which must not be
+# mounted; the sum is put right.
+record_set() {
+	local file=$STORE/branches/$1.ini text sum
+
+	text=$(sed -e "/^\(sum\|$2\) = /d" "$file")$'\n'"$2 = $3"$'\n'
+	sum=$(printf %s "$text" | gzip -c | tail -c 8 | od -An -N 4 -t x4 | tr -d ' ')
+	printf '%ssum = %s\n' "$text" "$sum" >"$file"
+}
+
+record_get() { # NAME KEY
+	sed -n "s/^$2 = //p" "$STORE/branches/$1.ini"
+}
+
 # The daemon's pid, or nothing.
 daemon_pid() {
 	daemons_here | head -n 1

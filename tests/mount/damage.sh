@@ -35,7 +35,9 @@ change() { # BRANCH: one of each kind, on top of what is there
 	rm "$work/gone-$2"
 }
 
-mount_store
+new_store
+printf '[branch]\nreserve = 0\ntrash = 1d\n' >"$STORE/pgbranchfs.conf"
+mount_only
 mkdir "$MNT/empty" # it stands on what init made, and on nothing else
 mkdir -p "$MNT/main/data/work/sub"
 for name in seg sub/inner; do
@@ -56,6 +58,10 @@ mkdir "$MNT/b@a" "$MNT/sibling@a"
 change b 1
 mkdir "$MNT/c@b"
 change c 2
+# one that is in the trash, and stands on a; nothing may keep the others from their files
+mkdir "$MNT/d@a"
+change d 2
+rmdir "$MNT/d"
 unmount_store
 
 # --- what is there
@@ -68,6 +74,7 @@ snapshot() {
 			-printf 'stat %y %m %n %s %l %p\n'
 		find ./*/data/work ./*/data/PG_VERSION ./*/data/global/pg_control -type f -print0 |
 			xargs -0 timeout 60 md5sum
+		find .trash/ -mindepth 1 -type d -printf 'trash %f /%f/data/\n'
 	) 2>/dev/null | sed 's,^\([0-9a-f]\{32\}\)  ,sum \1 ,' | sort >"$1"
 }
 
@@ -268,6 +275,7 @@ round() { # KIND PATH...
 	if mkdir "$MNT/tmp@main" 2>/dev/null; then
 		echo x >"$MNT/tmp/data/x"
 		rmdir "$MNT/tmp" || fail "$row: rmdir"
+		rmdir "$MNT"/.trash/tmp@* || fail "$row: rmdir in the trash"
 	fi
 	end || fail "$row: the daemon did not end well"
 }
@@ -291,14 +299,17 @@ readable_again() {
 
 cd "$STORE" || exit
 records=(branches/{a,b,c,empty,sibling}.ini)
+trashed=$(echo branches/d@*.ini)
 mapfile -t layers < <(for l in layers/*/layer.ini; do
 	[ "$l" = layers/00000001/layer.ini ] || echo "$l"
 done)
+# nobody reads what only the one in the trash has
+unread=layers/$(printf '%08x' "$(key "$trashed" top)")/
 mapfile -t maps < <(for map in layers/*/map/*; do # but not of what was removed
-	[[ $(names_of "$(basename "$map")") == *gone-* ]] || echo "$map"
+	[[ $map == $unread* || $(names_of "$(basename "$map")") == *gone-* ]] || echo "$map"
 done)
-mapfile -t attrs < <(printf '%s\n' layers/*/attr/*)
-mapfile -t names < <(find layers/*/names -type l \( -name 'new-*' -o -name 'moved-*' \
+mapfile -t attrs < <(printf '%s\n' layers/*/attr/* | grep -v "^$unread")
+mapfile -t names < <(find layers/*/names -type l ! -path "$unread*" \( -name 'new-*' -o -name 'moved-*' \
 	-o -name seg -o -name inner -o -name sub -o -name sym -o -name 'link-*' \) | sort)
 cd /
 say "${#records[@]} records, ${#layers[@]} layers, ${#maps[@]} maps," \
@@ -311,7 +322,7 @@ kinds=(empty half first-bit some-bit last-bit longer zeroed garbage fifo directo
 turn=0
 for kind in "${kinds[@]}"; do
 	all "$kind" branches/a.ini branches/c.ini
-	all "$kind" branches/b.ini branches/empty.ini branches/sibling.ini
+	all "$kind" branches/b.ini branches/empty.ini branches/sibling.ini "$trashed"
 	for path in "${layers[@]}"; do
 		all "$kind" "$path"
 	done
@@ -340,6 +351,7 @@ swap() { # PATH PATH
 
 swap "${records[0]}" "${records[1]}"
 swap "${records[1]}" "${records[4]}"
+swap "${records[2]}" "$trashed"
 swap "${layers[0]}" "${layers[1]}"
 swap "${maps[0]}" "${maps[1]}"
 same=$(basename "${maps[0]}") # the same file's maps of two layers

@@ -5,6 +5,7 @@
  *	fileops inodes DIR    prints "inode path" of all below DIR
  *	fileops hold DIR N    opens N files below DIR, reads a byte of each, closes them
  *	fileops many DIR N    makes N files and works on them while all are open
+ *	fileops begin-rm DIR  all of a rm -rf of a branch but its last step
  */
 #include <dirent.h>
 #include <errno.h>
@@ -142,6 +143,38 @@ static void many(void)
 		CHECK(close(held[i]) == 0);
 }
 
+static unsigned count_entries(const char *path)
+{
+	DIR *d = opendir(path);
+	struct dirent *ent;
+	unsigned n = 0;
+
+	CHECK(d != NULL);
+	while (d && (ent = readdir(d)) != NULL)
+		n += strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0;
+	if (d)
+		CHECK(closedir(d) == 0);
+	return n;
+}
+
+/* Some tools know what is in data before they remove the first file, others look. */
+static void begin_rm(void)
+{
+	DIR *early = opendir("data");
+	unsigned n = 0;
+
+	CHECK(early != NULL && count_entries("data") > 10);
+	CHECK(unlink("status") == 0);
+	CHECK(count_entries("data") == 0 && count_entries("data/base") == 0);
+	CHECK(unlink("data/PG_VERSION") == 0);
+	CHECK(rmdir("data/base") == 0);
+	while (early && readdir(early) != NULL)
+		n++;
+	CHECK(n > 10); /* what was opened before is what it was */
+	CHECK(early && closedir(early) == 0);
+	CHECK(rmdir("data") == 0);
+}
+
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 2 ? argv[1] : "";
@@ -149,7 +182,7 @@ int main(int argc, char **argv)
 
 	current = verb;
 	if (argc < 3 || chdir(argv[2]) < 0) {
-		fprintf(stderr, "usage: fileops inodes|hold|many DIR [N]\n");
+		fprintf(stderr, "usage: fileops inodes|hold|many|begin-rm DIR [N]\n");
 		return 2;
 	}
 	held_max = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 1;
@@ -163,6 +196,8 @@ int main(int argc, char **argv)
 		hold(dirfd);
 	else if (!strcmp(verb, "many"))
 		many();
+	else if (!strcmp(verb, "begin-rm"))
+		begin_rm();
 	free(held);
 	(void)close(dirfd);
 	if (strcmp(verb, "inodes") != 0)

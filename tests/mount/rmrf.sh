@@ -54,6 +54,25 @@ nok "and no other process may go on from there" rmdir "$MNT/keep/data/base"
 is "the server was not stopped by it" "$(cat "$MNT/keep/state")" running
 ok "it works" sql keep "select 1"
 
+# One that is interrupted took nothing: the branch goes as a whole or not at all.
+files_of() {
+	(cd "$1" && find . -type f ! -path './pg_wal/*' ! -path './pg_stat/*' \
+		! -name postmaster.pid | sort)
+}
+for name in keep rests; do
+	mkdir -p "$MNT/$name"
+	[ "$name" = keep ] || sql rests "select 1" >/dev/null
+	files_of "$MNT/$name/data" >"$TMP/before"
+	"$top_builddir/tests/mount/fileops" begin-rm "$MNT/$name" >"$TMP/begin" ||
+		fail "a removal that is not finished: $(cat "$TMP/begin")"
+	is "$name: its server was halted, in case that the branch stays" \
+		"$(cat "$MNT/$name/state")" stopped
+	files_of "$MNT/$name/data" >"$TMP/after"
+	ok "$name: nothing is lost" diff "$TMP/before" "$TMP/after"
+	is "$name: it works" "$(sql "$name" "select 40 + 2")" 42
+done
+ok "rm -rf of it later" rm -rf "$MNT/rests"
+
 # A stopped one, one that never ran, and with the directory as the shell's own.
 mkdir "$MNT/fresh" "$MNT/idle"
 sql idle "select 1" >/dev/null

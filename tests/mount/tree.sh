@@ -31,9 +31,11 @@ is "no error yet" "$(cat "$MNT/.error")" ""
 like ".tree" "$(cat "$MNT/.tree")" "main"
 is "files of a branch" "$(ls -A "$MNT/main")" ".s.PGSQL.5432
 data
+expires
 log
 owner
 parent
+protected
 state
 status
 status.json

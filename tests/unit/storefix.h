@@ -158,7 +158,7 @@ static inline unsigned count_layers(struct fixture *fx)
 
 static inline char *read_record(struct fixture *fx, const char *name)
 {
-	char path[96], *text;
+	char path[128], *text;
 
 	(void)snprintf(path, sizeof(path), "branches/%s.ini", name);
 	if (fd_read_file(registry_dirfd(fx->reg), path, 4096, &text, NULL) < 0)
@@ -168,7 +168,7 @@ static inline char *read_record(struct fixture *fx, const char *name)
 
 static inline void write_record(struct fixture *fx, const char *name, const char *text)
 {
-	char path[96];
+	char path[128];
 
 	(void)snprintf(path, sizeof(path), "branches/%s.ini", name);
 	assert_int_equal(fd_replace_file(registry_dirfd(fx->reg), path, text,

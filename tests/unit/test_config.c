@@ -65,6 +65,8 @@ static void test_good(void **state)
 		"  default_parent = base-1   ; indented, with a remark\n"
 		"  idle_timeout: never\n"
 		"idle_connections=keep\n"
+		"ttl = 2d\n"
+		"max_ttl = 7d\n"
 		"\n"
 		"[settings]\r\n"
 		"shared_buffers=64MB\r\n"
@@ -85,6 +87,8 @@ static void test_good(void **state)
 	assert_string_equal(c->default_parent, "base-1");
 	assert_string_equal(c->idle_connections, "keep");
 	assert_int_equal(c->idle_timeout_s, 0);
+	assert_int_equal(c->ttl_s, 2 * 86400);
+	assert_int_equal(c->max_ttl_s, 7 * 86400);
 	assert_int_equal(c->reserve_bytes, 0);
 	assert_int_equal(c->start_timeout_s, 120);
 	assert_string_equal(c->run_as, "1000");
@@ -106,7 +110,8 @@ static void test_bad(void **state)
 		{"[brunch]\n", "c:1: there is no section [brunch]"},
 		{"[branch\n", "c:1: the section's ] is missing"},
 		{"[branch] x\n", "c:1: there is more behind the section's ]"},
-		{"[branch]\n\nttl=1h\n", "c:3: there is no setting 'ttl' in [branch]"},
+		{"[branch]\n\nlife=1h\n",
+		 "c:3: there is no setting 'life' in [branch]"},
 		{"[branch]\nrun_as=me\n",
 		 "c:2: there is no setting 'run_as' in [branch]"},
 		{"[branch]\nreserve\n",

@@ -1,376 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Requests over a registry and a fleet that are arrays here, with the real loop
- * and pool.
- */
-#include "unit.h"
-
-#include "base/text.h"
-#include "ctl/control.h"
-#include "ctl/metrics.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-
-#define ME 1000
-
-struct branch {
-	struct branch_info info;
-	bool used;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-
-/* The world, changed by requests under `lock`. */
-static struct {
-	struct branch branches[8];
-	struct statvfs space;
-	int sync_rc, want_rc, discard_rc;
-	bool hold_want; /* the fleet does not answer yet */
-	struct {
-		fleet_done done;
-		void *ctx;
-	} held;
-	unsigned wants[3], reclaims, clears;
-	int refs;
-} world;
-
-static struct loop *loop;
-static struct control *control;
-
-static struct branch *find_locked(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++) {
-		struct branch *b = &world.branches[i];
-
-		if (b->used && !b->info.discarded && strcmp(b->info.name, name) == 0)
-			return b;
-	}
-	return NULL;
-}
-
-static struct branch *add(const char *name, const char *parent, uid_t owner)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++) {
-		struct branch *b = &world.branches[i];
-
-		if (b->used)
-			continue;
-		*b = (struct branch){.used = true};
-		(void)snprintf(b->info.name, sizeof(b->info.name), "%s", name);
-		(void)snprintf(b->info.parent, sizeof(b->info.parent), "%s", parent);
-		b->info.no = (uint32_t)i + 1;
-		b->info.owner = owner;
-		return b;
-	}
-	return NULL;
-}
-
-struct branch *branch_get(struct branch *b)
-{
-	LOCK_SCOPE(&lock);
-	world.refs++;
-	return b;
-}
-
-struct branch *branch_put(struct branch *b)
-{
-	LOCK_SCOPE(&lock);
-	world.refs -= b != NULL;
-	return NULL;
-}
-
-uint32_t branch_no(const struct branch *b)
-{
-	return b->info.no;
-}
-
-void branch_info(struct branch *b, struct branch_info *ret_info)
-{
-	LOCK_SCOPE(&lock);
-	*ret_info = b->info;
-}
-
-struct branch *registry_find(struct registry *r, const char *name)
-{
-	struct branch *b;
-
-	(void)r;
-	LOCK_SCOPE(&lock);
-	b = find_locked(name);
-	world.refs += b != NULL;
-	return b;
-}
-
-int registry_statvfs(struct registry *r, struct statvfs *ret_st)
-{
-	(void)r;
-	*ret_st = world.space;
-	return 0;
-}
-
-int registry_create(struct registry *r, const struct branch_spec *spec,
-		    struct branch **ret_branch, struct err *e)
-{
-	struct branch *b;
-
-	(void)r;
-	LOCK_SCOPE(&lock);
-	if (find_locked(spec->name))
-		return err_set(e, -EEXIST, "registry says there is one");
-	b = add(spec->name, spec->parent->info.name, spec->owner);
-	assert_non_null(b);
-	b->info.group = spec->group;
-	b->info.mode = spec->mode;
-	world.refs++;
-	*ret_branch = b;
-	return 0;
-}
-
-int registry_discard(struct registry *r, struct branch *b, struct err *e)
-{
-	(void)r;
-	LOCK_SCOPE(&lock);
-	if (world.discard_rc < 0)
-		return err_set(e, world.discard_rc, "the disk is broken");
-	b->info.discarded = true;
-	return 0;
-}
-
-int registry_rename(struct registry *r, struct branch *b, const char *newname,
-		    struct err *e)
-{
-	(void)r;
-	(void)e;
-	LOCK_SCOPE(&lock);
-	(void)snprintf(b->info.name, sizeof(b->info.name), "%s", newname);
-	return 0;
-}
-
-int registry_flush(struct registry *r)
-{
-	(void)r;
-	return 0;
-}
-
-int registry_reclaim(struct registry *r)
-{
-	(void)r;
-	LOCK_SCOPE(&lock);
-	world.reclaims++;
-	(void)pthread_cond_broadcast(&changed);
-	return 0;
-}
-
-int branch_run_clear(struct branch *b)
-{
-	(void)b;
-	LOCK_SCOPE(&lock);
-	world.clears++;
-	return 0;
-}
-
-int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err *e)
-{
-	(void)e;
-	LOCK_SCOPE(&lock);
-	if (flag == BRANCH_STOPPED_BY_HAND)
-		b->info.stopped_by_hand = on;
-	return 0;
-}
-
-int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
-		      struct err *e)
-{
-	(void)e;
-	LOCK_SCOPE(&lock);
-	b->info.mode = mode;
-	if (owner != (uid_t)-1) {
-		/* no client may wake a server of the old owner meanwhile */
-		assert_true(owner == b->info.owner || b->info.stopped_by_hand);
-		b->info.owner = owner;
-	}
-	if (group != (gid_t)-1)
-		b->info.group = group;
-	return 0;
-}
-
-int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,
-		struct metrics **ret_metrics)
-{
-	(void)r;
-	(void)f;
-	(void)mountpoint;
-	*ret_metrics = NULL;
-	return 0;
-}
-
-struct metrics *metrics_free(struct metrics *m)
-{
-	return m;
-}
-
-int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e)
-{
-	(void)f;
-	(void)b;
-	return world.sync_rc < 0 ? err_set(e, world.sync_rc, "no answer") : 0;
-}
-
-struct answer {
-	fleet_done done;
-	void *ctx;
-};
-
-static void answer(void *ctx)
-{
-	struct err e = ERR_INIT;
-	struct answer *a = ctx;
-	int rc = world.want_rc;
-
-	if (rc < 0) {
-		(void)err_set(&e, rc, "it is stuck");
-		(void)err_hint(&e, "shake it");
-	}
-	a->done(a->ctx, rc, &e);
-	err_fini(&e);
-	free(a);
-}
-
-static void answer_soon(fleet_done done, void *ctx)
-{
-	struct answer *a = malloc(sizeof(*a));
-
-	assert_non_null(a);
-	*a = (struct answer){done, ctx};
-	assert_int_equal(loop_post(loop, answer, a), 0);
-}
-
-void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done done,
-		void *ctx)
-{
-	(void)f;
-	(void)b;
-	LOCK_SCOPE(&lock);
-	world.wants[want]++;
-	if (!world.hold_want) {
-		answer_soon(done, ctx);
-		return;
-	}
-	world.held.done = done;
-	world.held.ctx = ctx;
-	(void)pthread_cond_broadcast(&changed);
-}
-
-/* One request's end. */
-struct result {
-	bool done;
-	int rc;
-	char name[64]; /* of the branch that came with it */
-};
-
-static void finished(void *ctx, int rc, struct branch *b)
-{
-	struct result *r = ctx;
-	struct branch_info info = {.name = ""};
-
-	if (b)
-		branch_info(b, &info);
-	LOCK_SCOPE(&lock);
-	assert_false(r->done);
-	r->done = true;
-	r->rc = rc;
-	memcpy(r->name, info.name, sizeof(r->name));
-	(void)pthread_cond_broadcast(&changed);
-}
-
-static int await(struct result *r)
-{
-	LOCK_SCOPE(&lock);
-	while (!r->done)
-		(void)pthread_cond_wait(&changed, &lock);
-	return r->rc;
-}
-
-static int create_as(uid_t uid, const char *spec)
-{
-	struct caller who = {uid, uid, 1};
-	struct result r = {0};
-
-	control_create(control, &who, spec, 0755, finished, &r);
-	return await(&r);
-}
-
-static int discard_as(uid_t uid, const char *name)
-{
-	struct caller who = {uid, uid, 1};
-	struct result r = {0};
-
-	control_discard(control, &who, name, finished, &r);
-	return await(&r);
-}
-
-static void check_error(uid_t uid, const char *expected)
-{
-	char *text = control_error_text(control, uid), *time_line;
-
-	assert_non_null(text);
-	time_line = strstr(text, "time: ");
-	if (time_line)
-		*time_line = '\0';
-	assert_string_equal(text, expected);
-	free(text);
-}
-
-static void *run_loop(void *arg)
-{
-	(void)arg;
-	assert_int_equal(loop_run(loop), 0);
-	return NULL;
-}
-
-static struct pool *pool;
-static struct config *cfg;
-static pthread_t thread;
-
-/* A control is made and freed while its loop does not run. */
-static int control_start(const char *mountpoint)
-{
-	if (loop_new(&loop) < 0 || pool_new(4, &pool) < 0)
-		return -1;
-	if (control_new(loop, pool, NULL, NULL, cfg, mountpoint, ME, &control, NULL) <
-	    0)
-		return -1;
-	return pthread_create(&thread, NULL, run_loop, NULL);
-}
-
-static void control_stop(void)
-{
-	loop_stop(loop);
-	(void)pthread_join(thread, NULL);
-	pool = pool_free(pool);
-	control = control_free(control);
-	loop = loop_free(loop);
-}
-
-static int world_make(void **state)
-{
-	(void)state;
-	memset(&world, 0, sizeof(world));
-	world.space.f_frsize = 4096;
-	world.space.f_bavail = 1 << 20;
-	add("main", "", ME)->info.is_protected = true;
-	return config_default(&cfg, NULL) < 0 ? -1 : control_start("/mnt");
-}
-
-static int world_remove(void **state)
-{
-	(void)state;
-	control_stop();
-	cfg = config_free(cfg);
-	return world.refs == 0 ? 0 : -1;
-}
+/* Requests: what they ask for, how they are refused, and that they do not overlap. */
+#include "controlfix.h"
 
 static void test_create(void **state)
 {
@@ -650,7 +280,68 @@ static void test_access(void **state)
 	assert_false(info->stopped_by_hand);
 }
 
-#define WORLD_TEST(fn) cmocka_unit_test_setup_teardown(fn, world_make, world_remove)
+/* The last line of the audit log from "verb" on, without the duration. */
+static void check_audit(const char *expected)
+{
+	CLEAN(clean_free) char *text = NULL;
+	const char *from;
+	char *end;
+
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &text, NULL),
+			 0);
+	end = strrchr(text, ',');
+	assert_non_null(end);
+	assert_int_equal(strncmp(end, ",\"duration_ms\":", 15), 0);
+	*end = '\0';
+	from = strrchr(text, '\n');
+	from = strstr(from ? from : text, "\"verb\"");
+	assert_non_null(from);
+	assert_string_equal(from, expected);
+}
+
+static void test_audit(void **state)
+{
+	struct caller who = {ME, 1001, getpid()};
+	CLEAN(clean_free) char *text = NULL;
+	struct result r = {0};
+
+	(void)state;
+	control_create(control, &who, "a", 0700, finished, &r);
+	assert_int_equal(await(&r), 0);
+	check_audit("\"verb\":\"create\",\"branch\":\"a\",\"parent\":\"main\","
+		    "\"value\":null,\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &text, NULL),
+			 0);
+	assert_non_null(strstr(text, "\"uid\":1000,\"gid\":1001,"));
+	assert_non_null(strstr(text, "\"comm\":\"test_control\""));
+	assert_int_equal(create_as(1234, "b@a"), -EPERM);
+	check_audit("\"verb\":\"create\",\"branch\":\"b\",\"parent\":\"a\","
+		    "\"value\":null,\"verdict\":\"denied\",\"reason\":"
+		    "\"uid 1234 may not make branches here\"");
+	assert_int_equal(create_as(ME, "-x@"), -EINVAL);
+	check_audit("\"verb\":\"create\",\"branch\":\"-x@\",\"parent\":null,"
+		    "\"value\":null,\"verdict\":\"failed\",\"reason\":"
+		    "\"'' is no name of a parent branch\"");
+	assert_int_equal(set_state(find_locked("a"), "stopped"), 0);
+	check_audit("\"verb\":\"state\",\"branch\":\"a\",\"parent\":null,"
+		    "\"value\":\"stopped\",\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(set_access(0, 0750, ME, 77), 0);
+	check_audit("\"verb\":\"access\",\"branch\":\"main\",\"parent\":null,"
+		    "\"value\":\"mode 750 owner 1000 group 77\",\"verdict\":"
+		    "\"allowed\",\"reason\":null");
+	r.done = false;
+	control_rename(control, &who, "a", "c", finished, &r);
+	assert_int_equal(await(&r), 0);
+	check_audit("\"verb\":\"rename\",\"branch\":\"a\",\"parent\":null,"
+		    "\"value\":\"c\",\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(discard_as(0, "c"), 0);
+	check_audit("\"verb\":\"discard\",\"branch\":\"c\",\"parent\":null,"
+		    "\"value\":null,\"verdict\":\"allowed\",\"reason\":null");
+	assert_int_equal(discard_as(0, "gone"), -ENOENT);
+	check_audit("\"verb\":\"discard\",\"branch\":\"gone\",\"parent\":null,"
+		    "\"value\":null,\"verdict\":\"failed\",\"reason\":"
+		    "\"there is no branch named 'gone'\"");
+}
 
 int main(void)
 {
@@ -659,6 +350,7 @@ int main(void)
 		WORLD_TEST(test_socket_path), WORLD_TEST(test_discard),
 		WORLD_TEST(test_claims),      WORLD_TEST(test_rename),
 		WORLD_TEST(test_state),       WORLD_TEST(test_access),
+		WORLD_TEST(test_audit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,6 +102,7 @@ static const struct branch_meta sample = {
 	.parent_no = 1,
 	.created = 1795375436,
 	.last_active = 1795375999,
+	.expires = 1795462399,
 	.owner = 1001,
 	.group = 100,
 	.mode = 0750,
@@ -129,7 +130,7 @@ static void test_branch_record(void **state)
 	free(text);
 }
 
-/* As early builds wrote it. */
+/* As early builds wrote it: without a name, and without an end. */
 static void test_nameless_record(void **state)
 {
 	static const char text[] = "[branch]\nno = 12\ntop = 40\nbase = 39\n"
@@ -144,6 +145,7 @@ static void test_nameless_record(void **state)
 	(void)state;
 	assert_int_equal(branch_meta_decode(text, &m), 0);
 	nameless.name[0] = '\0';
+	nameless.expires = 0;
 	again = branch_meta_encode(&nameless);
 	assert_string_equal(again, text);
 	assert_int_equal(branch_meta_decode(again, &m), 0);

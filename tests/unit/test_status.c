@@ -22,6 +22,8 @@ static struct branch branches[] = {
 			 .name = "a",
 			 .parent = "main",
 			 .created = 1795341600,
+			 .expires = 1795428000,
+			 .trashed = 1795345200,
 			 .owner = 4242424,
 			 .depth = 2},
 		.pm = {.state = PM_FAILED,
@@ -91,6 +93,12 @@ int metrics_render(struct metrics *m, struct str *out)
 	(void)m;
 	str_add(out, "figures\n");
 	return 0;
+}
+
+time_t control_purge_time(struct control *c, time_t trashed)
+{
+	(void)c;
+	return trashed + 86400;
 }
 
 char *control_default_parent(struct control *c)
@@ -163,8 +171,8 @@ static void test_status(void **state)
 	check(STATUS_TEXT, &branches[0],
 	      "name a\nno 2\nstate failed\npid -\nsince 2026-11-22T10:01:01Z\n"
 	      "parent main\nparent_gone 0\nowner 4242424\n"
-	      "created 2026-11-22T10:00:00Z\nlast_active -\nidle -\ndepth 2\nbytes "
-	      "8192\n"
+	      "created 2026-11-22T10:00:00Z\nlast_active -\nidle -\n"
+	      "expires 2026-11-23T10:00:00Z\ndepth 2\nbytes 8192\n"
 	      "protected 0\nprepared 0\nstopped_by_hand 0\nwakes 3\n"
 	      "reason said \"no\" and more\n");
 	check(STATUS_JSON, &branches[0],
@@ -172,8 +180,9 @@ static void test_status(void **state)
 	      "  \"pid\": null,\n  \"since\": \"2026-11-22T10:01:01Z\",\n"
 	      "  \"parent\": \"main\",\n  \"parent_gone\": false,\n"
 	      "  \"owner\": 4242424,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
-	      "  \"last_active\": null,\n  \"idle\": null,\n  \"depth\": 2,\n  "
-	      "\"bytes\": 8192,\n"
+	      "  \"last_active\": null,\n  \"idle\": null,\n"
+	      "  \"expires\": \"2026-11-23T10:00:00Z\",\n  \"depth\": 2,\n"
+	      "  \"bytes\": 8192,\n"
 	      "  \"protected\": false,\n  \"prepared\": false,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 3,\n"
 	      "  \"reason\": \"said \\\"no\\\"\\nand more\"\n}\n");
@@ -182,8 +191,8 @@ static void test_status(void **state)
 	      "  \"pid\": 77,\n  \"since\": \"2026-11-22T10:00:02Z\",\n"
 	      "  \"parent\": null,\n  \"parent_gone\": false,\n"
 	      "  \"owner\": 0,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
-	      "  \"last_active\": \"2026-11-22T10:00:01Z\",\n  \"idle\": 60,\n  "
-	      "\"depth\": 1,\n"
+	      "  \"last_active\": \"2026-11-22T10:00:01Z\",\n  \"idle\": 60,\n"
+	      "  \"expires\": null,\n  \"depth\": 1,\n"
 	      "  \"bytes\": 0,\n  \"protected\": true,\n  \"prepared\": true,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 0,\n  \"reason\": "
 	      "null\n}\n");
@@ -200,6 +209,15 @@ static void test_values(void **state)
 	check(STATUS_PARENT, &branches[2], "old (gone)\n");
 	check(STATUS_OWNER, &branches[0], "4242424\n");
 	check(STATUS_OWNER, &branches[1], "0 root\n");
+	check(STATUS_EXPIRES, &branches[0], "2026-11-23T10:00:00Z\n");
+	check(STATUS_EXPIRES, &branches[1], "never\n");
+	check(STATUS_PROTECTED, &branches[0], "0\n");
+	check(STATUS_PROTECTED, &branches[1], "1\n");
+	check(STATUS_TRASHED, &branches[0],
+	      "name a\nno 2\nparent main\nparent_gone 0\nowner 4242424\n"
+	      "created 2026-11-22T10:00:00Z\nlast_active -\n"
+	      "expires 2026-11-23T10:00:00Z\ndepth 2\n"
+	      "discarded 2026-11-22T11:00:00Z\nremoved 2026-11-23T11:00:00Z\n");
 	check(STATUS_ERROR, NULL, "error of 1000\n");
 	check(STATUS_METRICS, NULL, "figures\n");
 	check(STATUS_TREE, NULL,

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * controlfix.h - requests over a registry and a fleet that are arrays here, with the
+ * real loop and pool.
+ */
+#ifndef TESTS_CONTROLFIX_H
+#define TESTS_CONTROLFIX_H
+
+#include "unit.h"
+
+#include "base/fd.h"
+#include "base/text.h"
+#include "ctl/control.h"
+#include "ctl/metrics.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define ME 1000
+
+struct branch {
+	struct branch_info info;
+	bool used;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+/* The world, changed by requests under `lock`. */
+static struct {
+	struct branch branches[8];
+	struct statvfs space;
+	int sync_rc, want_rc, discard_rc;
+	bool hold_want; /* the fleet does not answer yet */
+	struct {
+		fleet_done done;
+		void *ctx;
+	} held;
+	unsigned wants[4], reclaims, clears, keeps;
+	bool in_use;
+	int in_use_rc;
+	unsigned in_use_asked;
+	int refs;
+	char dir[32]; /* the store: there is the audit log */
+	int dirfd;
+} world;
+
+static struct loop *loop;
+static struct control *control;
+
+static inline struct branch *find_locked(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++) {
+		struct branch *b = &world.branches[i];
+
+		if (b->used && !b->info.discarded && strcmp(b->info.name, name) == 0)
+			return b;
+	}
+	return NULL;
+}
+
+static inline struct branch *add(const char *name, const char *parent, uid_t owner)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++) {
+		struct branch *b = &world.branches[i];
+
+		if (b->used)
+			continue;
+		*b = (struct branch){.used = true};
+		(void)snprintf(b->info.name, sizeof(b->info.name), "%s", name);
+		(void)snprintf(b->info.parent, sizeof(b->info.parent), "%s", parent);
+		b->info.no = (uint32_t)i + 1;
+		b->info.owner = owner;
+		return b;
+	}
+	return NULL;
+}
+
+struct branch *branch_get(struct branch *b)
+{
+	LOCK_SCOPE(&lock);
+	world.refs++;
+	return b;
+}
+
+struct branch *branch_put(struct branch *b)
+{
+	LOCK_SCOPE(&lock);
+	world.refs -= b != NULL;
+	return NULL;
+}
+
+uint32_t branch_no(const struct branch *b)
+{
+	return b->info.no;
+}
+
+void branch_info(struct branch *b, struct branch_info *ret_info)
+{
+	LOCK_SCOPE(&lock);
+	*ret_info = b->info;
+}
+
+int registry_list(struct registry *r, struct branch ***ret_list)
+{
+	struct branch **v = calloc(ARRAY_SIZE(world.branches) + 1, sizeof(*v));
+	size_t n = 0;
+
+	(void)r;
+	assert_non_null(v);
+	LOCK_SCOPE(&lock);
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+		if (world.branches[i].used && !world.branches[i].info.discarded)
+			v[n++] = &world.branches[i];
+	world.refs += (int)n;
+	*ret_list = v;
+	return 0;
+}
+
+void branch_list_free(struct branch **list)
+{
+	for (struct branch **b = list; b && *b; b++)
+		branch_put(*b);
+	free(list);
+}
+
+int registry_dirfd(const struct registry *r)
+{
+	(void)r;
+	return world.dirfd;
+}
+
+const char *registry_path(const struct registry *r)
+{
+	(void)r;
+	return world.dir;
+}
+
+struct branch *registry_find(struct registry *r, const char *name)
+{
+	struct branch *b;
+
+	(void)r;
+	LOCK_SCOPE(&lock);
+	b = find_locked(name);
+	world.refs += b != NULL;
+	return b;
+}
+
+int registry_statvfs(struct registry *r, struct statvfs *ret_st)
+{
+	(void)r;
+	*ret_st = world.space;
+	return 0;
+}
+
+int registry_create(struct registry *r, const struct branch_spec *spec,
+		    struct branch **ret_branch, struct err *e)
+{
+	struct branch *b;
+
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (find_locked(spec->name))
+		return err_set(e, -EEXIST, "registry says there is one");
+	b = add(spec->name, spec->parent->info.name, spec->owner);
+	assert_non_null(b);
+	b->info.group = spec->group;
+	b->info.mode = spec->mode;
+	b->info.expires = spec->expires;
+	world.refs++;
+	*ret_branch = b;
+	return 0;
+}
+
+struct branch *registry_find_trashed(struct registry *r, const char *trash_name)
+{
+	struct branch *found = NULL;
+
+	(void)r;
+	LOCK_SCOPE(&lock);
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+		if (strcmp(world.branches[i].info.trash_name, trash_name) == 0)
+			found = &world.branches[i];
+	world.refs += found != NULL;
+	return found;
+}
+
+int registry_list_trash(struct registry *r, struct branch ***ret_list)
+{
+	struct branch **v = calloc(ARRAY_SIZE(world.branches) + 1, sizeof(*v));
+	size_t n = 0;
+
+	(void)r;
+	assert_non_null(v);
+	LOCK_SCOPE(&lock);
+	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++)
+		if (world.branches[i].info.trash_name[0])
+			v[n++] = &world.branches[i];
+	world.refs += (int)n;
+	*ret_list = v;
+	return 0;
+}
+
+int registry_trash(struct registry *r, struct branch *b, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.discard_rc < 0)
+		return err_set(e, world.discard_rc, "the disk is broken");
+	b->info.discarded = true;
+	b->info.trashed = 978307200;
+	(void)snprintf(b->info.trash_name, sizeof(b->info.trash_name),
+		       "%s@2001-01-01T00:00:00Z", b->info.name);
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
+}
+
+int registry_restore(struct registry *r, struct branch *b, const char *name,
+		     time_t expires, struct err *e)
+{
+	(void)r;
+	(void)e;
+	LOCK_SCOPE(&lock);
+	b->info.discarded = false;
+	b->info.trash_name[0] = '\0';
+	b->info.expires = expires;
+	(void)snprintf(b->info.name, sizeof(b->info.name), "%s", name);
+	return 0;
+}
+
+int registry_purge(struct registry *r, struct branch *b, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.discard_rc < 0)
+		return err_set(e, world.discard_rc, "the disk is broken");
+	b->info.trash_name[0] = '\0';
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
+}
+
+int registry_discard(struct registry *r, struct branch *b, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.discard_rc < 0)
+		return err_set(e, world.discard_rc, "the disk is broken");
+	b->info.discarded = true;
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
+}
+
+int registry_rename(struct registry *r, struct branch *b, const char *newname,
+		    struct err *e)
+{
+	(void)r;
+	(void)e;
+	LOCK_SCOPE(&lock);
+	(void)snprintf(b->info.name, sizeof(b->info.name), "%s", newname);
+	return 0;
+}
+
+int registry_flush(struct registry *r)
+{
+	(void)r;
+	return 0;
+}
+
+int registry_reclaim(struct registry *r)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	world.reclaims++;
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
+}
+
+int branch_run_clear(struct branch *b)
+{
+	(void)b;
+	LOCK_SCOPE(&lock);
+	world.clears++;
+	return 0;
+}
+
+int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err *e)
+{
+	(void)e;
+	LOCK_SCOPE(&lock);
+	if (flag == BRANCH_STOPPED_BY_HAND)
+		b->info.stopped_by_hand = on;
+	if (flag == BRANCH_PROTECTED)
+		b->info.is_protected = on;
+	return 0;
+}
+
+int branch_set_expires(struct branch *b, time_t expires, struct err *e)
+{
+	(void)e;
+	LOCK_SCOPE(&lock);
+	b->info.expires = expires;
+	return 0;
+}
+
+int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
+		      struct err *e)
+{
+	(void)e;
+	LOCK_SCOPE(&lock);
+	b->info.mode = mode;
+	if (owner != (uid_t)-1) {
+		/* no client may wake a server of the old owner meanwhile */
+		assert_true(owner == b->info.owner || b->info.stopped_by_hand);
+		b->info.owner = owner;
+	}
+	if (group != (gid_t)-1)
+		b->info.group = group;
+	return 0;
+}
+
+int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,
+		struct metrics **ret_metrics)
+{
+	(void)r;
+	(void)f;
+	(void)mountpoint;
+	*ret_metrics = NULL;
+	return 0;
+}
+
+struct metrics *metrics_free(struct metrics *m)
+{
+	return m;
+}
+
+int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e)
+{
+	(void)f;
+	(void)b;
+	return world.sync_rc < 0 ? err_set(e, world.sync_rc, "no answer") : 0;
+}
+
+struct answer {
+	fleet_done done;
+	void *ctx;
+};
+
+static inline void answer(void *ctx)
+{
+	struct err e = ERR_INIT;
+	struct answer *a = ctx;
+	int rc = world.want_rc;
+
+	if (rc < 0) {
+		(void)err_set(&e, rc, "it is stuck");
+		(void)err_hint(&e, "shake it");
+	}
+	a->done(a->ctx, rc, &e);
+	err_fini(&e);
+	free(a);
+}
+
+static inline void answer_soon(fleet_done done, void *ctx)
+{
+	struct answer *a = malloc(sizeof(*a));
+
+	assert_non_null(a);
+	*a = (struct answer){done, ctx};
+	assert_int_equal(loop_post(loop, answer, a), 0);
+}
+
+void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done done,
+		void *ctx)
+{
+	(void)f;
+	(void)b;
+	LOCK_SCOPE(&lock);
+	world.wants[want]++;
+	if (!world.hold_want) {
+		answer_soon(done, ctx);
+		return;
+	}
+	world.held.done = done;
+	world.held.ctx = ctx;
+	(void)pthread_cond_broadcast(&changed);
+}
+
+void fleet_keep(struct fleet *f, struct branch *b)
+{
+	(void)f;
+	(void)b;
+	LOCK_SCOPE(&lock);
+	world.keeps++;
+}
+
+void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx)
+{
+	bool used;
+	int rc;
+
+	(void)f;
+	(void)b;
+	assert_true(loop_is_mine(loop));
+	{
+		LOCK_SCOPE(&lock);
+		world.in_use_asked++;
+		used = world.in_use;
+		rc = world.in_use_rc;
+		(void)pthread_cond_broadcast(&changed);
+	}
+	done(ctx, rc, used);
+}
+
+/* One request's end. */
+struct result {
+	bool done;
+	int rc;
+	char name[64]; /* of the branch that came with it */
+};
+
+static inline void finished(void *ctx, int rc, struct branch *b)
+{
+	struct result *r = ctx;
+	struct branch_info info = {.name = ""};
+
+	if (b)
+		branch_info(b, &info);
+	LOCK_SCOPE(&lock);
+	assert_false(r->done);
+	r->done = true;
+	r->rc = rc;
+	memcpy(r->name, info.name, sizeof(r->name));
+	(void)pthread_cond_broadcast(&changed);
+}
+
+static inline int await(struct result *r)
+{
+	LOCK_SCOPE(&lock);
+	while (!r->done)
+		(void)pthread_cond_wait(&changed, &lock);
+	return r->rc;
+}
+
+static inline int create_as(uid_t uid, const char *spec)
+{
+	struct caller who = {uid, uid, 1};
+	struct result r = {0};
+
+	control_create(control, &who, spec, 0755, finished, &r);
+	return await(&r);
+}
+
+static inline int discard_as(uid_t uid, const char *name)
+{
+	struct caller who = {uid, uid, 1};
+	struct result r = {0};
+
+	control_discard(control, &who, name, finished, &r);
+	return await(&r);
+}
+
+static inline void check_error(uid_t uid, const char *expected)
+{
+	char *text = control_error_text(control, uid), *time_line;
+
+	assert_non_null(text);
+	time_line = strstr(text, "time: ");
+	if (time_line)
+		*time_line = '\0';
+	assert_string_equal(text, expected);
+	free(text);
+}
+
+static inline void *run_loop(void *arg)
+{
+	(void)arg;
+	assert_int_equal(loop_run(loop), 0);
+	return NULL;
+}
+
+static struct pool *pool;
+static struct config *cfg;
+static pthread_t thread;
+
+/* A control is made and freed while its loop does not run. */
+static inline int control_start(const char *mountpoint)
+{
+	if (loop_new(&loop) < 0 || pool_new(4, &pool) < 0)
+		return -1;
+	if (control_new(loop, pool, NULL, NULL, cfg, mountpoint, ME, &control, NULL) <
+	    0)
+		return -1;
+	return pthread_create(&thread, NULL, run_loop, NULL);
+}
+
+static inline void control_stop(void)
+{
+	loop_stop(loop);
+	(void)pthread_join(thread, NULL);
+	pool = pool_free(pool);
+	control = control_free(control);
+	loop = loop_free(loop);
+}
+
+static inline int world_make(void **state)
+{
+	struct branch *main_branch;
+
+	(void)state;
+	memset(&world, 0, sizeof(world));
+	(void)snprintf(world.dir, sizeof(world.dir), "/tmp/pbf-ctl.XXXXXX");
+	if (!mkdtemp(world.dir))
+		return -1;
+	world.dirfd = open(world.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	world.space.f_frsize = 4096;
+	world.space.f_bavail = 1 << 20;
+	main_branch = add("main", "", ME);
+	main_branch->info.is_protected = true;
+	main_branch->info.last_active = time(NULL);
+	return config_default(&cfg, NULL) < 0 ? -1 : control_start("/mnt");
+}
+
+static inline int world_remove(void **state)
+{
+	(void)state;
+	control_stop();
+	cfg = config_free(cfg);
+	(void)close(world.dirfd);
+	if (fd_remove_tree(AT_FDCWD, world.dir) < 0)
+		return -1;
+	return world.refs == 0 ? 0 : -1;
+}
+
+#define WORLD_TEST(fn) cmocka_unit_test_setup_teardown(fn, world_make, world_remove)
+
+#endif
