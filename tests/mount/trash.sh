@@ -43,6 +43,7 @@ new_store
 conf 'trash = 1h'
 mount_only
 is "the trash is not listed" "$(ls -A "$MNT")" ".error
+.metrics
 .tree
 README
 main"
