@@ -57,7 +57,7 @@ const char *pm_name(struct postmaster *pm, char buf[static 64])
 	return buf;
 }
 
-static bool at_rest(const struct postmaster *pm)
+bool pm_at_rest(const struct postmaster *pm)
 {
 	return pm->state == PM_STOPPED || pm->state == PM_FAILED;
 }
@@ -68,7 +68,7 @@ static bool is_open(const struct postmaster *pm)
 	return pm->state == PM_RUNNING && !pm->draining;
 }
 
-static uint64_t socket_fid(const struct postmaster *pm)
+uint64_t pm_socket_fid(const struct postmaster *pm)
 {
 	if (pm->slot->gone || pm->fleet->closing)
 		return 0;
@@ -84,7 +84,7 @@ void pm_publish(struct postmaster *pm)
 		LOCK_SCOPE(&pm->fleet->lock);
 		s->state = pm->state;
 		s->pid = pm->proc.pid;
-		s->socket_fid = socket_fid(pm);
+		s->socket_fid = pm_socket_fid(pm);
 		old = s->monitor;
 		s->monitor = pm->state == PM_RUNNING ? monitor_get(pm->mon) : NULL;
 		(void)pthread_cond_broadcast(&pm->fleet->moved);
@@ -117,6 +117,22 @@ void pm_move(struct postmaster *pm, enum pm_state to, const char *reason)
 	pm_publish(pm);
 }
 
+void pm_note_asked(struct postmaster *pm)
+{
+	if (!pm->asked_ns)
+		pm->asked_ns = metric_now_ns();
+}
+
+void pm_begin(struct postmaster *pm)
+{
+	pm_note_asked(pm);
+	metric_add(&pm->fleet->wakes, 1);
+	pm->served = false;
+	pm_move(pm, PM_STARTING, NULL);
+	branch_touch(pm->branch);
+	pm_start_begin(pm);
+}
+
 /* ---- those who wait ---- */
 
 #define WANTS_REST (PM_WANT_BIT(PM_WANT_STOPPED) | PM_WANT_BIT(PM_WANT_GONE))
@@ -129,129 +145,6 @@ static void cancel_starters(struct postmaster *pm, const char *why)
 	(void)err_set(&e, -ECANCELED, "%s", why);
 	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), &e);
 }
-
-static void tell_askers(struct postmaster *pm, int rc)
-{
-	struct asker *list = pm->askers;
-	uint64_t fid = socket_fid(pm);
-
-	pm->askers = NULL;
-	if (rc == 0 && !fid)
-		rc = -ENOENT;
-	while (list) {
-		struct asker *a = list;
-
-		list = a->next;
-		/* a server may have come up although the listener did not */
-		a->done(a->ctx, fid ? 0 : rc, fid);
-		free(a);
-	}
-}
-
-/* ---- clients ---- */
-
-static void refuse_for_failure(struct postmaster *pm, const char *why)
-{
-	char name[64], msg[128];
-
-	(void)snprintf(msg, sizeof(msg), "branch \"%s\" could not be started",
-		       pm_name(pm, name));
-	activation_refuse(pm->act, msg, why);
-}
-
-static void refuse_by_hand(struct postmaster *pm)
-{
-	char name[64], msg[128];
-
-	(void)snprintf(msg, sizeof(msg), "branch \"%s\" is stopped by hand",
-		       pm_name(pm, name));
-	activation_refuse(pm->act, msg, "Write running to its state file to start it.");
-}
-
-/* Is a wake refused for now?  Says so, with the last reason, to those held. */
-static bool refuse_for_now(struct postmaster *pm)
-{
-	int64_t left_ms = pm->slot->retry_at_ms - loop_now_ms();
-	char why[400];
-
-	if (left_ms <= 0)
-		return false;
-	(void)snprintf(why, sizeof(why), "%s (tried again in %" PRId64 " s)",
-		       pm->slot->reason ? pm->slot->reason : "it failed repeatedly",
-		       left_ms / 1000 + 1); /* cut off if too long */
-	refuse_for_failure(pm, why);
-	return true;
-}
-
-/* From here on somebody waits for a server. */
-static void note_asked(struct postmaster *pm)
-{
-	if (!pm->asked_ns)
-		pm->asked_ns = metric_now_ns();
-}
-
-static void begin(struct postmaster *pm)
-{
-	note_asked(pm);
-	metric_add(&pm->fleet->wakes, 1);
-	pm->served = false;
-	pm_move(pm, PM_STARTING, NULL);
-	branch_touch(pm->branch);
-	pm_server_begin(pm);
-}
-
-/* Clients are held and nobody serves them. */
-static void on_client(void *ctx)
-{
-	struct postmaster *pm = ctx;
-	struct branch_info info;
-
-	if (pm->slot->gone || pm->fleet->closing) {
-		activation_refuse(pm->act, "the branch is not available any more",
-				  NULL);
-		return;
-	}
-	if (pm->state == PM_RUNNING) {
-		pm_idle_reset(pm);
-		return;
-	}
-	/* while it stops they wait; what comes of them is decided at its end */
-	if (pm->state == PM_STOPPING)
-		note_asked(pm);
-	if (!at_rest(pm) || !activation_held(pm->act))
-		return;
-	branch_info(pm->branch, &info);
-	if (info.stopped_by_hand)
-		refuse_by_hand(pm);
-	else if (!refuse_for_now(pm))
-		begin(pm);
-}
-
-static void on_listening(void *ctx, int rc)
-{
-	struct postmaster *pm = ctx;
-	char name[64];
-
-	if (rc < 0 && rc != -ECANCELED)
-		log_warn("branch %s: cannot make its wake-up listener: %s, its socket "
-			 "cannot be reached until the next look-up",
-			 pm_name(pm, name), strerrordesc_np(-rc));
-	pm_publish(pm);
-	tell_askers(pm, rc);
-}
-
-static void on_settled(void *ctx)
-{
-	struct postmaster *pm = ctx;
-
-	fleet_check_down(pm->fleet);
-}
-
-static const struct activation_events activation_events = {
-	.client = on_client,
-	.listening = on_listening,
-	.settled = on_settled,
-};
 
 /* ---- results of a run ---- */
 
@@ -267,7 +160,7 @@ void pm_started(struct postmaster *pm)
 	/* a callback may have stopped it again */
 	if (pm->state == PM_RUNNING) {
 		activation_serve(pm->act, pm->rd);
-		tell_askers(pm, 0);
+		pm_tell_askers(pm, 0);
 	}
 }
 
@@ -306,7 +199,7 @@ static void after_failure(struct postmaster *pm, struct err *e)
 	count_failure(pm);
 	pm->wanted = false;
 	pm_move(pm, PM_FAILED, err_text(e));
-	refuse_for_failure(pm, err_text(e));
+	pm_refuse_for_failure(pm, err_text(e));
 	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
 	pm_tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
 }
@@ -316,17 +209,17 @@ static void after_stop(struct postmaster *pm)
 	count_success(pm->slot);
 	pm_move(pm, PM_STOPPED, NULL);
 	pm_tell_waiters(pm, WANTS_REST, NULL);
-	if (!at_rest(pm))
+	if (!pm_at_rest(pm))
 		return; /* a callback started it */
 	if (pm->slot->gone || pm->fleet->closing) {
 		pm->wanted = false;
 	} else if (pm->wanted) {
 		pm->wanted = false;
-		begin(pm);
+		pm_begin(pm);
 		return;
 	}
 	if (activation_held(pm->act))
-		on_client(pm);
+		pm_client_came(pm);
 }
 
 void pm_ended(struct postmaster *pm, struct err *e)
@@ -337,7 +230,7 @@ void pm_ended(struct postmaster *pm, struct err *e)
 		after_failure(pm, e);
 	else
 		after_stop(pm);
-	if (at_rest(pm))
+	if (pm_at_rest(pm))
 		pm->asked_ns = 0;
 	loop_timer_arm(pm->linger, LISTENER_UNUSED_MS);
 	fleet_check_down(pm->fleet);
@@ -358,7 +251,7 @@ static bool stop(struct postmaster *pm, enum stop_step step)
 {
 	if (pm->state == PM_STARTING && !pm->proc.pid)
 		give_up_start(pm);
-	if (at_rest(pm))
+	if (pm_at_rest(pm))
 		return true;
 	pm_server_stop(pm, step);
 	return false;
@@ -379,11 +272,11 @@ static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
 		return;
 	}
 	pm_add_waiter(pm, PM_WANT_RUNNING, done, ctx);
-	note_asked(pm);
+	pm_note_asked(pm);
 	if (pm->state == PM_STOPPING)
 		pm->wanted = true;
-	else if (at_rest(pm))
-		begin(pm);
+	else if (pm_at_rest(pm))
+		pm_begin(pm);
 }
 
 static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step step,
@@ -394,7 +287,7 @@ static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step s
 		if (pm->state == PM_FAILED && !pm->slot->orphan_key)
 			pm_move(pm, PM_STOPPED, NULL);
 		if (activation_held(pm->act))
-			on_client(pm);
+			pm_client_came(pm);
 		if (pm->slot->orphan_key)
 			pm_tell_one(done, ctx, -EBUSY,
 				    "processes of its server are still alive");
@@ -420,30 +313,10 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		activation_drop(pm->act);
 		activation_close(pm->act);
 		pm_publish(pm);
-		tell_askers(pm, -ENOENT);
+		pm_tell_askers(pm, -ENOENT);
 		want_rest(pm, want, STOP_IMMEDIATE, done, ctx);
 		break;
 	}
-}
-
-void postmaster_socket(struct postmaster *pm,
-		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx)
-{
-	uint64_t fid = socket_fid(pm);
-	struct asker *a;
-
-	if (fid || pm->slot->gone || pm->fleet->closing) {
-		done(ctx, fid ? 0 : -ENOENT, fid);
-		return;
-	}
-	a = calloc(1, sizeof(*a));
-	if (!a) {
-		done(ctx, -ENOMEM, 0);
-		return;
-	}
-	*a = (struct asker){pm->askers, done, ctx};
-	pm->askers = a;
-	activation_listen(pm->act);
 }
 
 void postmaster_close(struct postmaster *pm)
@@ -452,14 +325,14 @@ void postmaster_close(struct postmaster *pm)
 	activation_refuse(pm->act, "the file system is being unmounted", NULL);
 	activation_close(pm->act);
 	pm_publish(pm);
-	tell_askers(pm, -ESHUTDOWN);
+	pm_tell_askers(pm, -ESHUTDOWN);
 	if (stop(pm, STOP_FAST))
 		pm_tell_waiters(pm, WANTS_REST, NULL);
 }
 
 bool postmaster_is_still(const struct postmaster *pm)
 {
-	return at_rest(pm) && !pm->busy && !pm->probes && !pm->proc.pid &&
+	return pm_at_rest(pm) && !pm->busy && !pm->probes && !pm->proc.pid &&
 	       activation_pending(pm->act) == 0;
 }
 
@@ -491,7 +364,7 @@ static void on_linger(void *ctx)
 	}
 	if (is_needed(pm)) {
 		loop_timer_arm(pm->linger,
-			       at_rest(pm) ? LISTENER_UNUSED_MS : LINGER_CHECK_MS);
+			       pm_at_rest(pm) ? LISTENER_UNUSED_MS : LINGER_CHECK_MS);
 		return;
 	}
 	while (*p != pm)
@@ -510,7 +383,7 @@ int postmaster_get(struct fleet *f, struct slot *s, struct branch *b,
 		.dirs = f->dirs,
 		.refusals = &f->refusals,
 		.branch = b,
-		.events = &activation_events,
+		.events = &pm_client_events,
 	};
 	int rc;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * postmaster_priv.h - the parts of a postmaster: postmaster.c decides (states,
- * clients, requests), pmwait.c knows who waits for them, pmserver.c handles the
- * process, pmidle.c its idleness.
+ * requests, what a run's end leads to), pmclient.c what clients meet, pmwait.c knows
+ * who waits for a state, pmstart.c starts a server, pmserver.c handles the process,
+ * pmidle.c its idleness.
  * Loop thread only.
  */
 #ifndef PG_POSTMASTER_PRIV_H
@@ -72,16 +73,31 @@ struct postmaster {
 	bool blind;        /* the last probe failed */
 };
 
-/* postmaster.c, called by the other two: */
+/* postmaster.c, called by the others: */
+bool pm_at_rest(const struct postmaster *pm);
+/* Which object its socket's name stands for; 0: none yet, or none any more. */
+uint64_t pm_socket_fid(const struct postmaster *pm);
 void pm_move(struct postmaster *pm, enum pm_state to, const char *reason);
 /* Shows the others what changed without a move: the pid, the socket. */
 void pm_publish(struct postmaster *pm);
+/* From here on somebody waits for a server. */
+void pm_note_asked(struct postmaster *pm);
+/* Starts; only at rest. */
+void pm_begin(struct postmaster *pm);
 /* It accepts connections and is prepared. */
 void pm_started(struct postmaster *pm);
 /* No process of it is left (or could be made); e: why, if that is a failure. */
 void pm_ended(struct postmaster *pm, struct err *e);
 /* The name for log lines; buf is also the result. */
 const char *pm_name(struct postmaster *pm, char buf[static 64]);
+
+/* pmclient.c */
+extern const struct activation_events pm_client_events;
+/* Clients are held and nobody serves them: what comes of them in this state? */
+void pm_client_came(void *ctx);
+void pm_refuse_for_failure(struct postmaster *pm, const char *why);
+/* Answers those who look for the socket. */
+void pm_tell_askers(struct postmaster *pm, int rc);
 
 /* pmwait.c */
 #define PM_WANT_BIT(want) (1u << (want))
@@ -93,9 +109,15 @@ void pm_add_waiter(struct postmaster *pm, enum pm_want want, fleet_done done,
 /* code 0: done; otherwise why not. */
 void pm_tell_one(fleet_done done, void *ctx, int code, const char *why);
 
+/* pmstart.c */
+void pm_start_begin(struct postmaster *pm);
+int pm_start_timeout_ms(const struct fleet_conf *c);
+
 /* pmserver.c */
+struct start_plan;
+int pm_server_spawn(struct postmaster *pm, struct start_plan *plan,
+		    struct err *e) MUST_CHECK;
 void pm_server_deadline(void *ctx); /* the timer of pm->deadline */
-void pm_server_begin(struct postmaster *pm);
 /* Starts stopping, or stops harder, with this step and then the next ones. */
 void pm_server_stop(struct postmaster *pm, enum stop_step step);
 /* Gives back what belongs to a run. */
