@@ -9,6 +9,7 @@
 #include "pg/fleet.h"
 
 #include "base/log.h"
+#include "base/proc.h"
 #include "pg/fleet_priv.h"
 #include "pg/postmaster.h"
 
@@ -131,6 +132,13 @@ void fleet_configure(struct fleet *f, const struct fleet_config *cfg)
 		postmaster_reconfigured(pm);
 }
 
+void fleet_on_refusal(struct fleet *f,
+		      void (*fn)(void *ctx, uid_t uid, const struct err *e), void *ctx)
+{
+	f->refused = fn;
+	f->refused_ctx = ctx;
+}
+
 static void conf_clean(struct fleet_conf **c)
 {
 	(void)fleet_conf_put(*c);
@@ -171,6 +179,7 @@ static struct slot *get_slot(struct fleet *f, uint32_t no)
 	s->fleet = f;
 	s->no = no;
 	s->state = PM_STOPPED;
+	s->server_pidfd = -1;
 	s->next = *bucket;
 	*bucket = s;
 	return s;
@@ -315,6 +324,9 @@ static uint64_t look_up_socket(struct fleet *f, struct branch *b)
 	if (!s)
 		return 0;
 	s->looked_ms = loop_now_ms();
+	/* the loop may not know yet that a server died: nobody shall be led to it */
+	if (s->server_pidfd >= 0 && proc_has_ended(s->server_pidfd))
+		return 0;
 	return s->socket_fid;
 }
 

@@ -53,6 +53,12 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
  * Loop thread. */
 void fleet_configure(struct fleet *f, const struct fleet_config *cfg);
 struct fleet *fleet_free(struct fleet *f);
+/*
+ * Calls fn for each client that is refused, with its uid and what it is told, on the
+ * loop thread.  To be set before the loop runs.
+ */
+void fleet_on_refusal(struct fleet *f,
+		      void (*fn)(void *ctx, uid_t uid, const struct err *e), void *ctx);
 /* The uid and gid that the branch's server runs under and its data shows. */
 void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid,
 		      gid_t *ret_gid);

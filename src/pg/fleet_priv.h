@@ -58,6 +58,7 @@ struct slot {
 	uint64_t wakes;
 	char *reason;            /* NULL: none */
 	uint64_t socket_fid;     /* what the socket's name stands for; 0: ask */
+	int server_pidfd;        /* whose socket that is, borrowed; -1: the listener */
 	struct monitor *monitor; /* while it runs */
 	/* lock: fleet->lock; by anybody */
 	int64_t looked_ms; /* the last time somebody asked for the socket */
@@ -82,8 +83,10 @@ struct fleet {
 	struct rundirs *dirs;
 	struct doorman *doorman;
 	pthread_mutex_t lock;
-	pthread_cond_t moved;                /* a slot's state changed */
-	struct fleet_conf *conf;             /* lock: lock */
+	pthread_cond_t moved;    /* a slot's state changed */
+	struct fleet_conf *conf; /* lock: lock */
+	void (*refused)(void *ctx, uid_t uid, const struct err *e); /* or NULL */
+	void *refused_ctx;
 	struct slot *buckets[FLEET_BUCKETS]; /* lock: lock */
 	struct metric_counter wakes, failed_starts, crashes, idle_stops;
 	struct metric_histogram wake_time;

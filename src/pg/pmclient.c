@@ -4,10 +4,10 @@
  * of a server: it is started for them, they wait, or they are told why not.
  */
 #include "base/log.h"
+#include "base/text.h"
 #include "pg/postmaster_priv.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 void pm_tell_askers(struct postmaster *pm, int rc)
@@ -28,36 +28,66 @@ void pm_tell_askers(struct postmaster *pm, int rc)
 	}
 }
 
+/* The client's hint: where to look on. */
+static void hint_at_log(struct postmaster *pm, struct err *e)
+{
+	struct fleet_conf *conf = fleet_conf_now(pm->fleet);
+	char name[64];
+
+	(void)err_hint(e, "%s/%s/log says more", conf->mountpoint, pm_name(pm, name));
+	(void)fleet_conf_put(conf);
+}
+
 void pm_refuse_for_failure(struct postmaster *pm, const char *why)
 {
-	char name[64], msg[128];
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	char name[64];
 
-	(void)snprintf(msg, sizeof(msg), "branch \"%s\" could not be started",
-		       pm_name(pm, name));
-	activation_refuse(pm->act, msg, why);
+	(void)err_set(&e, -EIO, "branch \"%s\" could not be started: %s",
+		      pm_name(pm, name), why);
+	hint_at_log(pm, &e);
+	activation_refuse(pm->act, &e);
+}
+
+void pm_refuse_for_unmount(struct postmaster *pm)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+
+	(void)err_set(&e, -ESHUTDOWN, "the file system is being unmounted");
+	activation_refuse(pm->act, &e);
+}
+
+static void refuse_as_gone(struct postmaster *pm)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+
+	(void)err_set(&e, -ESHUTDOWN, "the branch is not available any more");
+	activation_refuse(pm->act, &e);
 }
 
 static void refuse_by_hand(struct postmaster *pm)
 {
-	char name[64], msg[128];
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	char name[64];
 
-	(void)snprintf(msg, sizeof(msg), "branch \"%s\" is stopped by hand",
-		       pm_name(pm, name));
-	activation_refuse(pm->act, msg, "Write running to its state file to start it.");
+	(void)err_set(&e, -ECANCELED, "branch \"%s\" is stopped by hand",
+		      pm_name(pm, name));
+	(void)err_hint(&e, "write running to its state file to start it");
+	activation_refuse(pm->act, &e);
 }
 
 /* Is a wake refused for now?  Says so, with the last reason, to those held. */
 static bool refuse_for_now(struct postmaster *pm)
 {
 	int64_t left_ms = pm->slot->retry_at_ms - loop_now_ms();
-	char why[400];
+	CLEAN(clean_free) char *why = NULL;
 
 	if (left_ms <= 0)
 		return false;
-	(void)snprintf(why, sizeof(why), "%s (tried again in %" PRId64 " s)",
-		       pm->slot->reason ? pm->slot->reason : "it failed repeatedly",
-		       left_ms / 1000 + 1); /* cut off if too long */
-	pm_refuse_for_failure(pm, why);
+	why = text_format("%s (tried again in %" PRId64 " s)",
+			  pm->slot->reason ? pm->slot->reason : "it failed repeatedly",
+			  left_ms / 1000 + 1);
+	pm_refuse_for_failure(pm, why ? why : "it failed repeatedly");
 	return true;
 }
 
@@ -67,8 +97,7 @@ void pm_client_came(void *ctx)
 	struct branch_info info;
 
 	if (pm->slot->gone || pm->fleet->closing) {
-		activation_refuse(pm->act, "the branch is not available any more",
-				  NULL);
+		refuse_as_gone(pm);
 		return;
 	}
 	if (pm->state == PM_RUNNING) {
@@ -78,13 +107,22 @@ void pm_client_came(void *ctx)
 	/* while it stops they wait; what comes of them is decided at its end */
 	if (pm->state == PM_STOPPING)
 		pm_note_asked(pm);
-	if (!pm_at_rest(pm) || !activation_held(pm->act))
+	if (!pm_at_rest(pm) || !activation_asking(pm->act))
 		return;
 	branch_info(pm->branch, &info);
 	if (info.stopped_by_hand)
 		refuse_by_hand(pm);
 	else if (!refuse_for_now(pm))
 		pm_begin(pm);
+}
+
+/* Kept as the last error of the client's uid, too. */
+static void on_refused(void *ctx, uid_t uid, const struct err *e)
+{
+	const struct fleet *f = ((struct postmaster *)ctx)->fleet;
+
+	if (f->refused)
+		f->refused(f->refused_ctx, uid, e);
 }
 
 static void on_listening(void *ctx, int rc)
@@ -109,6 +147,7 @@ static void on_settled(void *ctx)
 
 const struct activation_events pm_client_events = {
 	.client = pm_client_came,
+	.refused = on_refused,
 	.listening = on_listening,
 	.settled = on_settled,
 };

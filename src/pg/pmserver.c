@@ -141,19 +141,21 @@ static void judge_end(struct postmaster *pm, int status)
 static void on_exit_io(void *ctx, uint32_t events)
 {
 	struct postmaster *pm = ctx;
+	struct proc dead = pm->proc;
 	int status = 0, rc;
 	struct err e = ERR_INIT;
 	char name[64];
 
 	(void)events; /* a pidfd has only one thing to say */
 	pm->exit_io = loop_io_free(pm->exit_io);
-	rc = proc_reap(&pm->proc, &status);
+	pm->proc = (struct proc){0, -1};
+	pm_publish(pm); /* others look at the pidfd as long as it is there */
+	rc = proc_reap(&dead, &status);
 	if (rc < 0)
 		log_error("branch %s: cannot take the status of its server: %s, taking "
 			  "it as killed",
 			  pm_name(pm, name), strerrordesc_np(-rc));
-	clean_fd(&pm->proc.pidfd);
-	pm->proc = (struct proc){0, -1};
+	clean_fd(&dead.pidfd);
 	judge_end(pm, status);
 	loop_timer_arm(pm->deadline, -1);
 	pm_idle_end(pm);

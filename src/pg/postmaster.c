@@ -62,10 +62,11 @@ bool pm_at_rest(const struct postmaster *pm)
 	return pm->state == PM_STOPPED || pm->state == PM_FAILED;
 }
 
-/* Does the socket's name stand for the server itself? */
+/* Does the socket's name stand for the server itself?  Not from its death on. */
 static bool is_open(const struct postmaster *pm)
 {
-	return pm->state == PM_RUNNING && !pm->draining;
+	return pm->state == PM_RUNNING && !pm->draining && pm->proc.pid &&
+	       !proc_has_ended(pm->proc.pidfd);
 }
 
 uint64_t pm_socket_fid(const struct postmaster *pm)
@@ -85,6 +86,7 @@ void pm_publish(struct postmaster *pm)
 		s->state = pm->state;
 		s->pid = pm->proc.pid;
 		s->socket_fid = pm_socket_fid(pm);
+		s->server_pidfd = is_open(pm) ? pm->proc.pidfd : -1;
 		old = s->monitor;
 		s->monitor = pm->state == PM_RUNNING ? monitor_get(pm->mon) : NULL;
 		(void)pthread_cond_broadcast(&pm->fleet->moved);
@@ -193,15 +195,38 @@ static void count_success(struct slot *s)
 	s->retry_at_ms = 0;
 }
 
+/* At rest: does anybody want the next server? */
+static void what_next(struct postmaster *pm)
+{
+	bool wanted = pm->wanted;
+
+	if (!pm_at_rest(pm))
+		return; /* a callback started it */
+	pm->wanted = false;
+	if (wanted && !pm->slot->gone && !pm->fleet->closing)
+		pm_begin(pm);
+	else if (activation_asking(pm->act))
+		pm_client_came(pm);
+}
+
+/*
+ * A server that came up and broke later is no reason to refuse anybody: the next one
+ * serves those who came meanwhile, as Postgres itself would after a crash.
+ */
 static void after_failure(struct postmaster *pm, struct err *e)
 {
+	bool crashed = pm->served && !pm->slot->orphan_key;
+
 	metric_add(pm->served ? &pm->fleet->crashes : &pm->fleet->failed_starts, 1);
 	count_failure(pm);
-	pm->wanted = false;
 	pm_move(pm, PM_FAILED, err_text(e));
-	pm_refuse_for_failure(pm, err_text(e));
-	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
+	if (!crashed) {
+		pm->wanted = false;
+		pm_refuse_for_failure(pm, err_text(e));
+		pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
+	}
 	pm_tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
+	what_next(pm);
 }
 
 static void after_stop(struct postmaster *pm)
@@ -209,17 +234,7 @@ static void after_stop(struct postmaster *pm)
 	count_success(pm->slot);
 	pm_move(pm, PM_STOPPED, NULL);
 	pm_tell_waiters(pm, WANTS_REST, NULL);
-	if (!pm_at_rest(pm))
-		return; /* a callback started it */
-	if (pm->slot->gone || pm->fleet->closing) {
-		pm->wanted = false;
-	} else if (pm->wanted) {
-		pm->wanted = false;
-		pm_begin(pm);
-		return;
-	}
-	if (activation_held(pm->act))
-		pm_client_came(pm);
+	what_next(pm);
 }
 
 void pm_ended(struct postmaster *pm, struct err *e)
@@ -286,7 +301,7 @@ static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step s
 	if (stop(pm, step)) {
 		if (pm->state == PM_FAILED && !pm->slot->orphan_key)
 			pm_move(pm, PM_STOPPED, NULL);
-		if (activation_held(pm->act))
+		if (activation_asking(pm->act))
 			pm_client_came(pm);
 		if (pm->slot->orphan_key)
 			pm_tell_one(done, ctx, -EBUSY,
@@ -322,7 +337,7 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 void postmaster_close(struct postmaster *pm)
 {
 	cancel_starters(pm, "the file system is being unmounted");
-	activation_refuse(pm->act, "the file system is being unmounted", NULL);
+	pm_refuse_for_unmount(pm);
 	activation_close(pm->act);
 	pm_publish(pm);
 	pm_tell_askers(pm, -ESHUTDOWN);

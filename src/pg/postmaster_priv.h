@@ -95,7 +95,9 @@ const char *pm_name(struct postmaster *pm, char buf[static 64]);
 extern const struct activation_events pm_client_events;
 /* Clients are held and nobody serves them: what comes of them in this state? */
 void pm_client_came(void *ctx);
+/* Tell all clients that are held. */
 void pm_refuse_for_failure(struct postmaster *pm, const char *why);
+void pm_refuse_for_unmount(struct postmaster *pm);
 /* Answers those who look for the socket. */
 void pm_tell_askers(struct postmaster *pm, int rc);
 
