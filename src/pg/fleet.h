@@ -99,6 +99,8 @@ void fleet_keep(struct fleet *f, struct branch *b);
  */
 void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/* Does the socket's name stand for this object now?  Any thread, never blocks. */
+bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid);
 /*
  * Makes every commit that the branch's server has acknowledged durable, the
  * asynchronous ones too (one tiny synchronous commit).  Returns 0 at once if no
