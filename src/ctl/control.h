@@ -51,7 +51,7 @@ void control_set_state(struct control *c, const struct caller *who, struct branc
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx);
-/* May this caller take the branch away?  0 or -EPERM/-EACCES, noted for .error. */
+/* May this caller take the branch away?  0 or a negative code, noted for .error. */
 int control_may_discard(struct control *c, const struct caller *who,
 			struct branch *b) MUST_CHECK;
 

@@ -151,12 +151,14 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* Makes dir/name, or finds it if that is good enough; *ret_attr is its. */
-static int make_file(const struct node *dir, const char *name, mode_t mode, int flags,
-		     struct node_attr *ret_attr)
+static int make_file(fuse_req_t req, const struct node *dir, const char *name,
+		     mode_t mode, int flags, struct node_attr *ret_attr)
 {
 	int rc = overlay_mknod(dir->o, dir->fid, name, S_IFREG | (mode & 07777),
 			       ret_attr);
 
+	if (rc == 0 && node_is_lock(dir, name))
+		fleet_lock_made(fs_of(req)->fleet, dir->b, fuse_req_ctx(req)->pid);
 	if (rc == -EEXIST && !(flags & O_EXCL))
 		rc = overlay_lookup(dir->o, dir->fid, name, ret_attr);
 	return rc;
@@ -178,7 +180,7 @@ static int create_open(fuse_req_t req, struct node *dir, const char *name, mode_
 		return ctl_refuse_making(req, dir);
 	if (ctl_is_reserved(dir, name))
 		return -EEXIST;
-	rc = make_file(dir, name, mode, fi->flags, &a);
+	rc = make_file(req, dir, name, mode, fi->flags, &a);
 	if (rc < 0)
 		return rc;
 	dir->fid = a.fid; /* from here on it is the file */

@@ -146,6 +146,12 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
 	return 0;
 }
 
+bool node_is_lock(const struct node *dir, const char *name)
+{
+	return dir->kind == NODE_DATA && dir->fid == OVERLAY_ROOT &&
+	       strcmp(name, FLEET_LOCK_FILE) == 0;
+}
+
 uint64_t node_ino(const struct node *n)
 {
 	if (n->kind == NODE_ROOT)

@@ -75,6 +75,8 @@ static inline bool node_is_stored(const struct node *n)
 	return n->kind == NODE_DATA || n->kind == NODE_RUN;
 }
 
+/* Is dir/name the lock file of a data directory? */
+bool node_is_lock(const struct node *dir, const char *name);
 /* The number that stat shows: unique in the mount, the same after a remount. */
 uint64_t node_ino(const struct node *n);
 /*

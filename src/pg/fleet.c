@@ -164,8 +164,7 @@ static struct slot *find_slot_locked(struct fleet *f, uint32_t no)
 	return s;
 }
 
-/* Makes it if need be; NULL when out of memory. */
-static struct slot *get_slot(struct fleet *f, uint32_t no)
+struct slot *fleet_slot(struct fleet *f, uint32_t no)
 {
 	struct slot **bucket = &f->buckets[no % FLEET_BUCKETS], *s;
 
@@ -180,6 +179,7 @@ static struct slot *get_slot(struct fleet *f, uint32_t no)
 	s->no = no;
 	s->state = PM_STOPPED;
 	s->server_pidfd = -1;
+	s->lock.pidfd = -1;
 	s->next = *bucket;
 	*bucket = s;
 	return s;
@@ -201,6 +201,19 @@ void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
 	if (s->reason)
 		(void)snprintf(ret_st->reason, sizeof(ret_st->reason), "%s",
 			       s->reason); /* cut off if too long */
+}
+
+int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e)
+{
+	const struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = find_slot_locked(f, branch_no(b));
+	if (!s || s->state != PM_EXTERNAL)
+		return 0;
+	(void)err_set(e, -EBUSY, "%s",
+		      s->reason ? s->reason : "another server runs on it");
+	return err_hint(e, "stop that server first");
 }
 
 /* A server alone starts in some 50 ms; recovery, or a machine that is busy, takes the
@@ -262,7 +275,7 @@ static void tell_no_memory(fleet_done done, void *ctx)
 
 static int request_postmaster(struct request *rq, struct postmaster **ret_pm)
 {
-	struct slot *s = get_slot(rq->fleet, branch_no(rq->branch));
+	struct slot *s = fleet_slot(rq->fleet, branch_no(rq->branch));
 
 	return s ? postmaster_get(rq->fleet, s, rq->branch, ret_pm) : -ENOMEM;
 }
@@ -296,7 +309,7 @@ void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done
 static void on_keep(void *ctx)
 {
 	struct request *rq = ctx;
-	struct slot *s = get_slot(rq->fleet, branch_no(rq->branch));
+	struct slot *s = fleet_slot(rq->fleet, branch_no(rq->branch));
 
 	if (s)
 		s->gone = false;
@@ -552,6 +565,7 @@ static void slots_free(struct fleet *f)
 
 			f->buckets[i] = s->next;
 			(void)monitor_put(s->monitor);
+			clean_fd(&s->lock.pidfd);
 			free(s->reason);
 			free(s);
 		}

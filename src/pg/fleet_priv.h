@@ -46,6 +46,13 @@ fleet_conf_put(struct fleet_conf *c); /* NULL is fine; returns NULL */
 void fleet_conf_ids(const struct fleet_conf *c, const struct branch_info *info,
 		    uid_t *ret_uid, gid_t *ret_gid);
 
+/* Who made the data directory's lock file (lockfile.h). */
+struct lock_maker {
+	bool there; /* made in this mount, not removed */
+	pid_t pid;  /* 0: cannot be seen from here */
+	int pidfd;  /* owned; -1: cannot be seen */
+};
+
 struct slot {
 	struct slot *next; /* lock: fleet->lock */
 	struct fleet *fleet;
@@ -62,6 +69,7 @@ struct slot {
 	struct monitor *monitor; /* while it runs */
 	/* lock: fleet->lock; by anybody */
 	int64_t looked_ms; /* the last time somebody asked for the socket */
+	struct lock_maker lock;
 
 	/* loop thread only */
 	struct postmaster *pm; /* NULL: asleep and not listened for */
@@ -73,7 +81,7 @@ struct slot {
 	uint32_t orphan_key; /* a dead server's processes may live; 0: none */
 	int orphan_id;
 
-	atomic_bool pid_posted; /* a look at postmaster.pid is on its way */
+	atomic_bool lock_posted; /* a look at the lock file is on its way */
 };
 
 struct fleet {
@@ -102,6 +110,8 @@ struct fleet {
 	void *down_ctx;
 };
 
+/* The branch's slot, made if need be; NULL when out of memory.  Any thread. */
+struct slot *fleet_slot(struct fleet *f, uint32_t no);
 /* A new reference on the present configuration.  Any thread. */
 struct fleet_conf *fleet_conf_now(struct fleet *f);
 /* Ends a shutdown once nothing runs any more.  Loop thread. */

@@ -76,6 +76,18 @@ static void refuse_by_hand(struct postmaster *pm)
 	activation_refuse(pm->act, &e);
 }
 
+static void refuse_as_external(struct postmaster *pm)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	char name[64];
+
+	(void)pm_external_error(pm, &e);
+	(void)err_wrap(&e, -EBUSY, "branch \"%s\" is not served here",
+		       pm_name(pm, name));
+	(void)err_hint(&e, "connect to that server, or stop it first");
+	activation_refuse(pm->act, &e);
+}
+
 /* Is a wake refused for now?  Says so, with the last reason, to those held. */
 static bool refuse_for_now(struct postmaster *pm)
 {
@@ -109,6 +121,10 @@ void pm_client_came(void *ctx)
 		pm_note_asked(pm);
 	if (!pm_at_rest(pm) || !activation_asking(pm->act))
 		return;
+	if (pm->state == PM_EXTERNAL) {
+		refuse_as_external(pm);
+		return;
+	}
 	branch_info(pm->branch, &info);
 	if (info.stopped_by_hand)
 		refuse_by_hand(pm);

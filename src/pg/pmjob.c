@@ -12,6 +12,7 @@ static void job_free(struct pm_job *j)
 	(void)fleet_conf_put(j->conf);
 	(void)rundir_put(j->rd);
 	start_plan_fini(&j->plan);
+	lock_user_fini(&j->user);
 	pgconn_clean(&j->conn);
 	free(j);
 }
@@ -51,6 +52,7 @@ struct pm_job *pm_job_new(struct postmaster *pm, void (*work)(struct pm_job *j),
 	j->work = work;
 	j->done = done;
 	j->plan = (struct start_plan)START_PLAN_INIT;
+	j->user = (struct lock_user)LOCK_USER_INIT;
 	j->conf = fleet_conf_get(pm->conf);
 	j->rd = pm->rd ? rundir_get(pm->rd) : NULL;
 	j->major = pm->major;

@@ -25,10 +25,11 @@ struct pm_job {
 	struct fleet_conf *conf;
 	struct rundir *rd;
 	int major;
-	bool subscriptions, promote, watch, first;
+	bool subscriptions, promote, first;
 	uint32_t orphan_key;
 	int orphan_id;
 	/* out */
+	struct lock_user user; /* rc 1: not ours to start */
 	struct start_plan plan;
 	PGconn *conn;
 };

@@ -142,15 +142,14 @@ static void note_segment(struct postmaster *pm, const struct pgexec_pidfile *pf)
 			pm_name(pm, name), strerrordesc_np(-rc));
 }
 
-/* postmaster.pid was written: is the server ready? */
-static void look_at_pidfile(struct postmaster *pm)
+void pm_start_look(struct postmaster *pm)
 {
 	CLEAN(clean_free) char *text = NULL;
 	struct pgexec_pidfile pf;
 	struct overlay *data;
 
 	if (!pm->proc.pid || branch_overlay(pm->branch, &data) < 0 ||
-	    overlay_read_file(data, "postmaster.pid", SMALL_FILE, &text, NULL) < 0 ||
+	    overlay_read_file(data, FLEET_LOCK_FILE, SMALL_FILE, &text, NULL) < 0 ||
 	    pgexec_parse_pidfile(text, &pf) < 0 || pf.pid != pm->proc.pid)
 		return;
 	note_segment(pm, &pf);
@@ -164,24 +163,6 @@ static void look_at_pidfile(struct postmaster *pm)
 		serve(pm, NULL);
 }
 
-static void pidfile_posted(void *ctx)
-{
-	struct slot *s = ctx;
-
-	atomic_store(&s->pid_posted, false);
-	if (s->pm)
-		look_at_pidfile(s->pm);
-}
-
-/* On the thread that wrote; a slot is there as long as the fleet. */
-static void pidfile_written(void *ctx)
-{
-	struct slot *s = ctx;
-
-	if (!atomic_exchange(&s->pid_posted, true))
-		doorman_post(s->fleet->loop, pidfile_posted, s);
-}
-
 /* ---- the way to it ---- */
 
 static void plan_work(struct pm_job *j)
@@ -192,24 +173,26 @@ static void plan_work(struct pm_job *j)
 		.conf = j->conf,
 		.store_path = registry_path(j->pm->fleet->reg),
 		.first = j->first,
-		.written = j->watch ? pidfile_written : NULL,
-		.ctx = j->pm->slot,
 	};
 
 	j->rc = fence_end_orphans(j->orphan_key, j->orphan_id, &j->err);
-	if (j->rc < 0)
-		return;
-	j->rc = start_plan_make(&spec, &j->plan, &j->err);
+	if (j->rc == 0)
+		j->rc = lockfile_find_old(j->pm->slot, j->pm->branch, &j->user,
+					  &j->err);
+	if (j->rc == 0)
+		j->rc = start_plan_make(&spec, &j->plan, &j->err);
 }
 
 static void plan_done(struct pm_job *j)
 {
 	struct postmaster *pm = j->pm;
 
-	if (j->rc == 0)
-		pm->watched = true;
 	if (!pm_job_is_current(j))
 		return;
+	if (j->rc > 0) {
+		pm_external_begin(pm, &j->user);
+		return;
+	}
 	if (j->rc == 0) {
 		pm->slot->orphan_key = 0;
 		pm->major = j->plan.major;
@@ -243,7 +226,6 @@ void pm_start_begin(struct postmaster *pm)
 	pm->conf = fleet_conf_now(pm->fleet);
 	j = pm_job_new(pm, plan_work, plan_done);
 	if (j) {
-		j->watch = !pm->watched;
 		j->first = !pm->slot->ran;
 		j->orphan_key = pm->slot->orphan_key;
 		j->orphan_id = pm->slot->orphan_id;

@@ -6,6 +6,7 @@
  *	STOPPED --> STARTING --> RUNNING --> STOPPING --> STOPPED
  *	   ^  |        |  |                   ^    |
  *	   |  +-FAILED-+  +-------------------+    +--> FAILED
+ *	   +--> EXTERNAL (pmexternal.c), also from FAILED
  *
  * STARTING without a process yet (its files are being made ready) can be given up
  * at once; the job's result is then dropped, and only the next start waits for it.
@@ -35,12 +36,13 @@ static const struct {
 	const char *name;
 	unsigned allowed;
 } states[] = {
-	[PM_STOPPED] = {"stopped", TO(PM_STARTING)},
+	[PM_STOPPED] = {"stopped", TO(PM_STARTING) | TO(PM_EXTERNAL)},
 	[PM_STARTING] = {"starting", TO(PM_RUNNING) | TO(PM_STOPPING) | TO(PM_STOPPED) |
 					     TO(PM_FAILED)},
 	[PM_RUNNING] = {"running", TO(PM_STOPPING)},
 	[PM_STOPPING] = {"stopping", TO(PM_STOPPED) | TO(PM_FAILED)},
-	[PM_FAILED] = {"failed", TO(PM_STARTING) | TO(PM_STOPPED)},
+	[PM_FAILED] = {"failed", TO(PM_STARTING) | TO(PM_STOPPED) | TO(PM_EXTERNAL)},
+	[PM_EXTERNAL] = {"external", TO(PM_STOPPED)},
 };
 
 const char *pm_state_name(enum pm_state s)
@@ -59,7 +61,8 @@ const char *pm_name(struct postmaster *pm, char buf[static 64])
 
 bool pm_at_rest(const struct postmaster *pm)
 {
-	return pm->state == PM_STOPPED || pm->state == PM_FAILED;
+	return pm->state == PM_STOPPED || pm->state == PM_FAILED ||
+	       pm->state == PM_EXTERNAL;
 }
 
 /* Does the socket's name stand for the server itself?  Not from its death on. */
@@ -127,6 +130,8 @@ void pm_note_asked(struct postmaster *pm)
 
 void pm_begin(struct postmaster *pm)
 {
+	if (pm_external_look(pm, true))
+		return;
 	pm_note_asked(pm);
 	metric_add(&pm->fleet->wakes, 1);
 	pm->served = false;
@@ -195,13 +200,13 @@ static void count_success(struct slot *s)
 	s->retry_at_ms = 0;
 }
 
-/* At rest: does anybody want the next server? */
-static void what_next(struct postmaster *pm)
+void pm_what_next(struct postmaster *pm)
 {
 	bool wanted = pm->wanted;
 
-	if (!pm_at_rest(pm))
-		return; /* a callback started it */
+	/* a callback may have started it, or somebody else's server got in */
+	if (!pm_at_rest(pm) || pm_external_look(pm, false))
+		return;
 	pm->wanted = false;
 	if (wanted && !pm->slot->gone && !pm->fleet->closing)
 		pm_begin(pm);
@@ -226,7 +231,7 @@ static void after_failure(struct postmaster *pm, struct err *e)
 		pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
 	}
 	pm_tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
-	what_next(pm);
+	pm_what_next(pm);
 }
 
 static void after_stop(struct postmaster *pm)
@@ -234,7 +239,7 @@ static void after_stop(struct postmaster *pm)
 	count_success(pm->slot);
 	pm_move(pm, PM_STOPPED, NULL);
 	pm_tell_waiters(pm, WANTS_REST, NULL);
-	what_next(pm);
+	pm_what_next(pm);
 }
 
 void pm_ended(struct postmaster *pm, struct err *e)
@@ -251,8 +256,7 @@ void pm_ended(struct postmaster *pm, struct err *e)
 	fleet_check_down(pm->fleet);
 }
 
-/* Gives up a start that has no process yet. */
-static void give_up_start(struct postmaster *pm)
+void pm_give_up_start(struct postmaster *pm)
 {
 	pm->run++;
 	pm->begin_pending = false;
@@ -265,7 +269,7 @@ static void give_up_start(struct postmaster *pm)
 static bool stop(struct postmaster *pm, enum stop_step step)
 {
 	if (pm->state == PM_STARTING && !pm->proc.pid)
-		give_up_start(pm);
+		pm_give_up_start(pm);
 	if (pm_at_rest(pm))
 		return true;
 	pm_server_stop(pm, step);
@@ -313,9 +317,21 @@ static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step s
 	pm_add_waiter(pm, want, done, ctx);
 }
 
+static bool refuse_external(struct postmaster *pm, fleet_done done, void *ctx)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	int rc = pm_external_error(pm, &e);
+
+	if (rc < 0 && done)
+		done(ctx, rc, &e);
+	return rc < 0;
+}
+
 void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		     void *ctx)
 {
+	if (refuse_external(pm, done, ctx))
+		return;
 	switch (want) {
 	case PM_WANT_RUNNING:
 		want_running(pm, done, ctx);
@@ -355,8 +371,8 @@ bool postmaster_is_still(const struct postmaster *pm)
 
 static bool is_needed(const struct postmaster *pm)
 {
-	return !postmaster_is_still(pm) || pm->waiters || pm->askers ||
-	       activation_fid(pm->act) || activation_held(pm->act) ||
+	return !postmaster_is_still(pm) || pm->state == PM_EXTERNAL || pm->waiters ||
+	       pm->askers || activation_fid(pm->act) || activation_held(pm->act) ||
 	       activation_relays(pm->act);
 }
 
@@ -413,6 +429,7 @@ int postmaster_get(struct fleet *f, struct slot *s, struct branch *b,
 	pm->slot = s;
 	pm->branch = branch_get(b);
 	pm->proc.pidfd = -1;
+	pm->user.pidfd = -1;
 	pm->state = s->state;
 	spec.ctx = pm;
 	rc = activation_new(&spec, &pm->act);
@@ -450,6 +467,7 @@ struct postmaster *postmaster_free(struct postmaster *pm)
 	(void)loop_timer_free(pm->idle);
 	(void)loop_timer_free(pm->linger);
 	(void)loop_io_free(pm->exit_io);
+	pm_external_release(pm);
 	clean_fd(&pm->proc.pidfd);
 	(void)monitor_put(pm->mon);
 	(void)rundir_put(pm->rd);

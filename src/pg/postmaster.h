@@ -20,6 +20,8 @@ void postmaster_socket(struct postmaster *pm,
 		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
 /* The fleet's settings changed. */
 void postmaster_reconfigured(struct postmaster *pm);
+/* The data directory's lock file was made, written or removed. */
+void postmaster_lock_changed(struct postmaster *pm);
 /* The fleet shuts down: refuse clients, close the listener, stop. */
 void postmaster_close(struct postmaster *pm);
 /* Nothing runs and nothing is under way. */

@@ -3,7 +3,7 @@
  * postmaster_priv.h - the parts of a postmaster: postmaster.c decides (states,
  * requests, what a run's end leads to), pmclient.c what clients meet, pmwait.c knows
  * who waits for a state, pmstart.c starts a server, pmserver.c handles the process,
- * pmidle.c its idleness.
+ * pmidle.c its idleness, pmexternal.c that of somebody else.
  * Loop thread only.
  */
 #ifndef PG_POSTMASTER_PRIV_H
@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/proc.h"
 #include "pg/activate.h"
+#include "pg/lockfile.h"
 #include "pg/monitor.h"
 #include "pg/postmaster.h"
 
@@ -44,7 +45,6 @@ struct postmaster {
 	struct asker *askers;
 	bool wanted;        /* start again after the stop that is under way */
 	bool begin_pending; /* STARTING, but a job of an earlier run is still out */
-	bool watched;       /* postmaster.pid is watched */
 	unsigned busy;      /* jobs of starts and burials */
 	unsigned probes;    /* probes under way */
 
@@ -68,6 +68,11 @@ struct postmaster {
 
 	uint64_t
 		asked_ns; /* when the first one came who waits for it; 0: nobody does */
+
+	/* external: who uses the data directory */
+	struct lock_user user;
+	struct loop_io *user_io; /* NULL: cannot be seen */
+
 	int64_t active_ms; /* start of the idle window */
 	bool draining;     /* idle: new clients are led to the listener */
 	bool blind;        /* the last probe failed */
@@ -82,8 +87,12 @@ void pm_move(struct postmaster *pm, enum pm_state to, const char *reason);
 void pm_publish(struct postmaster *pm);
 /* From here on somebody waits for a server. */
 void pm_note_asked(struct postmaster *pm);
-/* Starts; only at rest. */
+/* Starts; only at rest, and not if it is found to be external. */
 void pm_begin(struct postmaster *pm);
+/* Gives up a start that has no process yet. */
+void pm_give_up_start(struct postmaster *pm);
+/* At rest: does anybody want the next server? */
+void pm_what_next(struct postmaster *pm);
 /* It accepts connections and is prepared. */
 void pm_started(struct postmaster *pm);
 /* No process of it is left (or could be made); e: why, if that is a failure. */
@@ -114,6 +123,8 @@ void pm_tell_one(fleet_done done, void *ctx, int code, const char *why);
 /* pmstart.c */
 void pm_start_begin(struct postmaster *pm);
 int pm_start_timeout_ms(const struct fleet_conf *c);
+/* The lock file changed: is the server ready? */
+void pm_start_look(struct postmaster *pm);
 
 /* pmserver.c */
 struct start_plan;
@@ -124,6 +135,16 @@ void pm_server_deadline(void *ctx); /* the timer of pm->deadline */
 void pm_server_stop(struct postmaster *pm, enum stop_step step);
 /* Gives back what belongs to a run. */
 void pm_server_release(struct postmaster *pm);
+
+/* pmexternal.c */
+/* Is it, or does it become or cease to be external?  A server of ours has no process.
+ * starting: one that has just made its lock file counts, too. */
+bool pm_external_look(struct postmaster *pm, bool starting);
+/* It is, by this one, of whom pidfd is taken over. */
+void pm_external_begin(struct postmaster *pm, struct lock_user *u);
+/* What a request for it is told: -EBUSY. */
+int pm_external_error(struct postmaster *pm, struct err *e);
+void pm_external_release(struct postmaster *pm);
 
 /* pmidle.c */
 void pm_idle_begin(struct postmaster *pm);

@@ -75,7 +75,7 @@ static int remove_stale(struct maker *m, struct err *e)
 		return err_set(e, -errno, "cannot open the data directory: %s",
 			       strerrordesc_np(errno));
 	/* without restore_command, a server cannot even start with recovery.signal */
-	if ((unlinkat(fd, "postmaster.pid", 0) < 0 && errno != ENOENT) ||
+	if ((unlinkat(fd, FLEET_LOCK_FILE, 0) < 0 && errno != ENOENT) ||
 	    (unlinkat(fd, "recovery.signal", 0) < 0 && errno != ENOENT))
 		return err_set(e, -errno, "cannot remove a stale postmaster.pid: %s",
 			       strerrordesc_np(errno));
@@ -356,8 +356,6 @@ int start_plan_make(const struct start_spec *spec, struct start_plan *ret_plan,
 		start_plan_fini(&plan);
 		return rc;
 	}
-	if (spec->written)
-		overlay_watch(m.data, "postmaster.pid", spec->written, spec->ctx);
 	*ret_plan = plan;
 	return 0;
 }
