@@ -265,11 +265,21 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		(void)fuse_reply_write(req, size);
 }
 
+/*
+ * Nothing of a run directory outlives the mount.  Nor does the lock file of a server of
+ * ours: it is fsynced six times in a start, and the next start removes it unread.
+ */
+static bool outlives_mount(fuse_req_t req, const struct handle *h)
+{
+	return h->n.kind == NODE_DATA &&
+	       !(cowfile_is_watched(h->f) &&
+		 fleet_is_server(fs_of(req)->fleet, h->n.b, fuse_req_ctx(req)->pid));
+}
+
 void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
-	/* nothing of a run directory outlives the mount */
-	int rc = h->n.kind == NODE_DATA ? cowfile_sync(h->f, datasync) : 0;
+	int rc = outlives_mount(req, h) ? cowfile_sync(h->f, datasync) : 0;
 
 	(void)ino;
 	fs_reply_err(req, "fsync", &h->n, rc);

@@ -263,6 +263,7 @@ static void on_connected(void *ctx, int rc, int fd)
 	} else if (rc == 0) {
 		start_relay(h, fd);
 		held_end(h);
+		a->spec.events->connected(a->spec.ctx);
 	} else {
 		retry_held(h, rc);
 	}

@@ -23,6 +23,8 @@ struct activation_events {
 	void (*client)(void *ctx);
 	/* A client of this uid, who asked for a server, is told e. */
 	void (*refused)(void *ctx, uid_t uid, const struct err *e);
+	/* A client is connected to the server. */
+	void (*connected)(void *ctx);
 	/* The answer to activation_listen. */
 	void (*listening)(void *ctx, int rc);
 	/* activation_pending became 0. */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "pg/fleet_priv.h"
+#include "pg/pgbin.h"
 #include "pg/postmaster.h"
 
 #include <inttypes.h>
@@ -343,6 +344,15 @@ static uint64_t look_up_socket(struct fleet *f, struct branch *b)
 	return s->socket_fid;
 }
 
+bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid)
+{
+	const struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = find_slot_locked(f, branch_no(b));
+	return s && s->pid && s->pid == pid;
+}
+
 bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid)
 {
 	const struct slot *s;
@@ -525,6 +535,15 @@ static int init_locks(struct fleet *f)
 	return -rc;
 }
 
+/* Asks all programs for their versions, so that the first start need not. */
+static void warm(void *ctx)
+{
+	CLEAN(conf_clean) struct fleet_conf *c = fleet_conf_now(ctx);
+	CLEAN(clean_free) char *dir = NULL;
+
+	(void)!pgbin_find(c->bin_dir, 0, &dir, NULL); /* it will say what is wrong */
+}
+
 int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	      const struct fleet_config *cfg, struct fleet **ret_fleet, struct err *e)
 {
@@ -553,6 +572,8 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 		return err_set(e, rc, "cannot set up the servers' table: %s",
 			       strerrordesc_np(-rc));
 	}
+	/* without it the first client waits longer; the pool ends before the fleet */
+	(void)!pool_post(p, warm, f);
 	*ret_fleet = f;
 	return 0;
 }

@@ -122,6 +122,8 @@ int fleet_lock_may_go(struct fleet *f, struct branch *b, pid_t pid,
  */
 void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/* Is this the process of the branch's own server?  Any thread, never blocks. */
+bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid);
 /* Does the socket's name stand for this object now?  Any thread, never blocks. */
 bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid);
 /*

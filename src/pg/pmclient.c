@@ -141,6 +141,14 @@ static void on_refused(void *ctx, uid_t uid, const struct err *e)
 		f->refused(f->refused_ctx, uid, e);
 }
 
+static void on_connected(void *ctx)
+{
+	struct postmaster *pm = ctx;
+
+	pm_time(pm, PM_TIME_CLIENT);
+	pm_times_tell(pm);
+}
+
 static void on_listening(void *ctx, int rc)
 {
 	struct postmaster *pm = ctx;
@@ -158,12 +166,15 @@ static void on_settled(void *ctx)
 {
 	struct postmaster *pm = ctx;
 
+	if (pm->state == PM_RUNNING)
+		pm_times_tell(pm); /* who was held has left */
 	fleet_check_down(pm->fleet);
 }
 
 const struct activation_events pm_client_events = {
 	.client = pm_client_came,
 	.refused = on_refused,
+	.connected = on_connected,
 	.listening = on_listening,
 	.settled = on_settled,
 };

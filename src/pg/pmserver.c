@@ -245,6 +245,7 @@ int pm_server_spawn(struct postmaster *pm, struct start_plan *plan, struct err *
 	if (rc < 0)
 		return err_set(e, rc, "cannot run '%s': %s", plan->argv[0],
 			       strerrordesc_np(-rc));
+	pm_time(pm, PM_TIME_EXEC);
 	rc = fence_note(pm->fleet->reg, pm->slot->no, pm->proc.pid, 0, 0);
 	if (rc < 0)
 		log_warn("branch %s: cannot note its server's pid: %s, going on",

@@ -156,6 +156,7 @@ void pm_start_look(struct postmaster *pm)
 	if (pm->state != PM_STARTING || pm->ready || !pf.ready)
 		return;
 	pm->ready = true;
+	pm_time(pm, PM_TIME_READY);
 	pm->promote = pm->promote || pf.standby;
 	if (pm->subscriptions || pm->promote)
 		prepare(pm);

@@ -136,6 +136,7 @@ void pm_begin(struct postmaster *pm)
 	metric_add(&pm->fleet->wakes, 1);
 	pm->served = false;
 	pm_move(pm, PM_STARTING, NULL);
+	pm_time(pm, PM_TIME_BEGIN);
 	branch_touch(pm->branch);
 	pm_start_begin(pm);
 }
@@ -166,8 +167,11 @@ void pm_started(struct postmaster *pm)
 	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), NULL);
 	/* a callback may have stopped it again */
 	if (pm->state == PM_RUNNING) {
+		pm_time(pm, PM_TIME_OPEN);
 		activation_serve(pm->act, pm->rd);
 		pm_tell_askers(pm, 0);
+		if (!activation_held(pm->act))
+			pm_times_tell(pm);
 	}
 }
 

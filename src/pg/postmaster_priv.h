@@ -3,7 +3,8 @@
  * postmaster_priv.h - the parts of a postmaster: postmaster.c decides (states,
  * requests, what a run's end leads to), pmclient.c what clients meet, pmwait.c knows
  * who waits for a state, pmstart.c starts a server, pmserver.c handles the process,
- * pmidle.c its idleness, pmexternal.c that of somebody else.
+ * pmidle.c its idleness, pmexternal.c that of somebody else, pmtimes.c how long a start
+ * took.
  * Loop thread only.
  */
 #ifndef PG_POSTMASTER_PRIV_H
@@ -17,6 +18,15 @@
 #include "pg/postmaster.h"
 
 enum stop_step { STOP_NONE, STOP_FAST, STOP_IMMEDIATE, STOP_KILL };
+
+enum pm_time {
+	PM_TIME_BEGIN,
+	PM_TIME_EXEC,
+	PM_TIME_READY,
+	PM_TIME_OPEN,
+	PM_TIME_CLIENT,
+	PM_TIMES,
+};
 
 struct waiter {
 	struct waiter *next;
@@ -63,6 +73,7 @@ struct postmaster {
 	bool ready;                  /* it said so */
 	bool served;                 /* it was running */
 	bool subscriptions, promote; /* what to prepare */
+	int64_t times_us[PM_TIMES];  /* of its start; 0: not reached */
 	enum stop_step step;
 	struct err failure; /* why it is being stopped, if that is a failure */
 
@@ -145,6 +156,12 @@ void pm_external_begin(struct postmaster *pm, struct lock_user *u);
 /* What a request for it is told: -EBUSY. */
 int pm_external_error(struct postmaster *pm, struct err *e);
 void pm_external_release(struct postmaster *pm);
+
+/* pmtimes.c */
+/* Notes that this step is reached; the first time counts. */
+void pm_time(struct postmaster *pm, enum pm_time which);
+/* Logs the times of the start, once. */
+void pm_times_tell(struct postmaster *pm);
 
 /* pmidle.c */
 void pm_idle_begin(struct postmaster *pm);

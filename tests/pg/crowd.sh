@@ -14,7 +14,11 @@ socket=$MNT/b/.s.PGSQL.5432
 new_store
 # the server's own 100 connections are all for the clients
 printf '[branch]\nidle_timeout = 0\n' >"$STORE/pgbranchfs.conf"
-mount_only
+# in the foreground: its log says where the time of a start went
+mkdir "$MNT"
+test_mounts+=("$MNT")
+"$PGBRANCHFS" mount -f "$STORE" "$MNT" 2>"$TMP/daemon.log" &
+settles 'mount' is_mounted "$MNT"
 ok 'mkdir b' mkdir "$MNT/b"
 is 'it can be started' "$(sql b 'select 1')" 1
 
@@ -61,6 +65,19 @@ for n in 1 10 100; do
 				awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 		done | tr '\n' ' ')"
 done
+
+# --- what we add to a start: until exec, from "ready" to a client's connection
+
+median() {
+	sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+}
+sed -nE 's/.*its start took ([0-9.]+) ms, ([0-9.]+) until exec, .* ready, ([0-9.]+) until .* in, ([0-9.]+) until the first was connected$/\1 \2 \3 \4/p' \
+	"$TMP/daemon.log" >"$TMP/starts"
+whole=$(cut -d ' ' -f 1 "$TMP/starts" | median)
+own=$(awk '{ print $2 + $3 + $4 }' "$TMP/starts" | median)
+# on a machine that is busy all takes longer
+ok "the median of it is below 10 ms, or a fifth of the start ($own of $whole)" \
+	awk "BEGIN { exit !($own > 0 && ($own < 10 || $own < $whole / 5)) }"
 
 # --- while it runs, later clients speak to the server itself
 
