@@ -156,7 +156,7 @@ void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid, gid_t *
 
 /* ---- the table ---- */
 
-static struct slot *find_slot_locked(struct fleet *f, uint32_t no)
+struct slot *fleet_find_slot_locked(struct fleet *f, uint32_t no)
 {
 	struct slot *s = f->buckets[no % FLEET_BUCKETS];
 
@@ -170,7 +170,7 @@ struct slot *fleet_slot(struct fleet *f, uint32_t no)
 	struct slot **bucket = &f->buckets[no % FLEET_BUCKETS], *s;
 
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, no);
+	s = fleet_find_slot_locked(f, no);
 	if (s)
 		return s;
 	s = calloc(1, sizeof(*s));
@@ -192,7 +192,7 @@ void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
 
 	*ret_st = (struct pm_status){.state = PM_STOPPED};
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
+	s = fleet_find_slot_locked(f, branch_no(b));
 	if (!s)
 		return;
 	ret_st->state = s->state;
@@ -202,19 +202,6 @@ void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
 	if (s->reason)
 		(void)snprintf(ret_st->reason, sizeof(ret_st->reason), "%s",
 			       s->reason); /* cut off if too long */
-}
-
-int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e)
-{
-	const struct slot *s;
-
-	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
-	if (!s || s->state != PM_EXTERNAL)
-		return 0;
-	(void)err_set(e, -EBUSY, "%s",
-		      s->reason ? s->reason : "another server runs on it");
-	return err_hint(e, "stop that server first");
 }
 
 /* A server alone starts in some 50 ms; recovery, or a machine that is busy, takes the
@@ -334,7 +321,7 @@ static uint64_t look_up_socket(struct fleet *f, struct branch *b)
 	struct slot *s;
 
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
+	s = fleet_find_slot_locked(f, branch_no(b));
 	if (!s)
 		return 0;
 	s->looked_ms = loop_now_ms();
@@ -344,21 +331,12 @@ static uint64_t look_up_socket(struct fleet *f, struct branch *b)
 	return s->socket_fid;
 }
 
-bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid)
-{
-	const struct slot *s;
-
-	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
-	return s && s->pid && s->pid == pid;
-}
-
 bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid)
 {
 	const struct slot *s;
 
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
+	s = fleet_find_slot_locked(f, branch_no(b));
 	return s && s->socket_fid == fid;
 }
 
@@ -409,7 +387,7 @@ static int running_monitor(struct fleet *f, uint32_t no, struct monitor **ret_mo
 	deadline.tv_sec += STOPPING_PATIENCE_S;
 	LOCK_SCOPE(&f->lock);
 	for (;;) {
-		s = find_slot_locked(f, no);
+		s = fleet_find_slot_locked(f, no);
 		if (!s || s->state != PM_STOPPING)
 			break;
 		if (pthread_cond_timedwait(&f->moved, &f->lock, &deadline) == ETIMEDOUT)

@@ -110,6 +110,8 @@ struct fleet {
 	void *down_ctx;
 };
 
+/* The branch's slot if it has one; with f->lock held. */
+struct slot *fleet_find_slot_locked(struct fleet *f, uint32_t no);
 /* The branch's slot, made if need be; NULL when out of memory.  Any thread. */
 struct slot *fleet_slot(struct fleet *f, uint32_t no);
 /* A new reference on the present configuration.  Any thread. */

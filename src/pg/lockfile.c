@@ -239,3 +239,27 @@ int fleet_lock_may_go(struct fleet *f, struct branch *b, pid_t pid, struct err *
 			      FLEET_LOCK_FILE);
 	return err_hint(e, "stop that server first");
 }
+
+/* ---- whose server it is ---- */
+
+int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e)
+{
+	const struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = fleet_find_slot_locked(f, branch_no(b));
+	if (!s || s->state != PM_EXTERNAL)
+		return 0;
+	(void)err_set(e, -EBUSY, "%s",
+		      s->reason ? s->reason : "another server runs on it");
+	return err_hint(e, "stop that server first");
+}
+
+bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid)
+{
+	const struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = fleet_find_slot_locked(f, branch_no(b));
+	return s && s->pid && s->pid == pid;
+}
