@@ -276,6 +276,13 @@ int proc_wait(struct proc *p, int timeout_ms, int *ret_status)
 	}
 }
 
+bool proc_has_ended(int pidfd)
+{
+	struct pollfd pfd = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
 int proc_kill(const struct proc *p, int sig)
 {
 	if (p->pidfd < 0)

@@ -55,6 +55,8 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret_proc) MUST_CHECK;
 int proc_wait(struct proc *p, int timeout_ms, int *ret_status) MUST_CHECK;
 /* Takes the status of a child whose pidfd is readable; closes the pidfd. */
 int proc_reap(struct proc *p, int *ret_status) MUST_CHECK;
+/* Has the process behind a pidfd ended?  Whether it was reaped makes no difference. */
+bool proc_has_ended(int pidfd);
 /* Signals through the pidfd, so never a stranger.  -ESRCH when it is gone. */
 int proc_kill(const struct proc *p, int sig) MUST_CHECK;
 /*

@@ -298,6 +298,13 @@ static int open_store(struct daemon *d, struct err *e)
 	return rc;
 }
 
+static void client_refused(void *ctx, uid_t uid, const struct err *e)
+{
+	const struct daemon *d = ctx;
+
+	control_note_error(d->control, uid, e);
+}
+
 static int daemon_start(struct daemon *d, const sigset_t *signals, struct err *e)
 {
 	struct fleet_config fleet_cfg;
@@ -321,6 +328,8 @@ static int daemon_start(struct daemon *d, const sigset_t *signals, struct err *e
 	if (rc == 0)
 		rc = control_new(d->loop, d->pool, d->registry, d->fleet, d->cfg,
 				 d->spec->mountpoint, geteuid(), &d->control, e);
+	if (rc == 0)
+		fleet_on_refusal(d->fleet, client_refused, d);
 	if (rc == 0)
 		rc = watch_mounts(d, e);
 	if (rc == 0)

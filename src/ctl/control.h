@@ -65,7 +65,7 @@ void control_set_protected(struct control *c, const struct caller *who,
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx);
-/* May this caller take the branch, or one in the trash, away?  0 or -EPERM/-EACCES,
+/* May this caller take the branch, or one in the trash, away?  0 or a negative code,
  * noted for .error. */
 int control_may_discard(struct control *c, const struct caller *who,
 			struct branch *b) MUST_CHECK;

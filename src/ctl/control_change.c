@@ -37,6 +37,18 @@ static void take_fleet_error(struct request *rq, int rc, const struct err *e,
 		(void)err_hint(&rq->err, "%s", e->hint);
 }
 
+/* Refuses, before anything is changed, what would touch somebody else's server. */
+static int check_ours(struct control *c, struct branch *b, struct err *e)
+{
+	int rc = fleet_check_ours(c->fleet, b, e);
+	struct branch_info info;
+
+	if (rc == 0)
+		return 0;
+	branch_info(b, &info);
+	return err_wrap(e, rc, "branch '%s' is external", info.name);
+}
+
 static void discard_job(void *ctx)
 {
 	struct request *rq = ctx;
@@ -113,6 +125,8 @@ void control_discard(struct control *c, const struct caller *who, const char *na
 	if (rc == 0)
 		rc = check_protected(&info, &rq->err);
 	if (rc == 0)
+		rc = check_ours(c, rq->b, &rq->err);
+	if (rc == 0)
 		rc = request_claim(rq);
 	if (rc < 0) {
 		request_finish(rq, rc);
@@ -157,6 +171,8 @@ int control_may_discard(struct control *c, const struct caller *who, struct bran
 	rc = policy_authorise(who, c->mount_owner, POLICY_DISCARD, &info, &e);
 	if (rc == 0)
 		rc = check_protected(&info, &e);
+	if (rc == 0)
+		rc = check_ours(c, b, &e);
 	if (rc < 0)
 		control_note_error(c, who->uid, &e);
 	return rc;
@@ -237,6 +253,8 @@ void control_set_state(struct control *c, const struct caller *who, struct branc
 	rc = request_authorise(rq, POLICY_STATE, b, &info);
 	if (rc == 0)
 		rc = input_parse_state(word, &rq->want, &rq->err);
+	if (rc == 0)
+		rc = check_ours(c, b, &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
 	if (rc < 0)
@@ -331,6 +349,8 @@ void control_set_access(struct control *c, const struct caller *who, struct bran
 	rq->group = group;
 	value_of_access(rq);
 	rc = request_authorise(rq, new_owner ? POLICY_CHOWN : POLICY_CHMOD, b, &info);
+	if (rc == 0 && new_owner)
+		rc = check_ours(c, b, &rq->err);
 	if (rc == 0 && new_owner)
 		rc = request_claim(rq);
 	if (rc < 0)

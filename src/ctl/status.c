@@ -292,20 +292,22 @@ static int render_readme(struct control *c, struct str *out)
 		"  mv .trash/NAME@TIME NAME     bring it back\n"
 		"  chmod 750 NAME; chgrp GROUP NAME    share it with a group\n\n",
 		parent);
-	str_printf(out,
-		   "Something failed? The reason, and what to do about it:\n"
-		   "  cat .error                   your last failed request here\n\n"
-		   "Look around; nothing of this starts a server:\n"
-		   "  ls                           the branches\n"
-		   "  cat .tree                    which was made from which\n"
-		   "  cat .metrics                 figures for Prometheus\n"
-		   "  cat NAME/status              one \"key value\" a line; "
-		   "status.json for programs\n"
-		   "  cat NAME/state               stopped starting running stopping "
-		   "failed\n"
-		   "  cat NAME/parent NAME/owner   where it comes from, whose it is\n"
-		   "  cat NAME/log                 what its server logged\n"
-		   "  NAME/data                    its data directory\n\n");
+	str_printf(
+		out,
+		"Something failed? The reason, and what to do about it:\n"
+		"  cat .error                   your last failed request here\n\n"
+		"Look around; nothing of this starts a server:\n"
+		"  ls                           the branches\n"
+		"  cat .tree                    which was made from which\n"
+		"  cat .metrics                 figures for Prometheus\n"
+		"  cat NAME/status              one \"key value\" a line; "
+		"status.json for programs\n"
+		"  cat NAME/state               stopped starting running stopping "
+		"failed\n"
+		"                               external (a server that is not ours)\n"
+		"  cat NAME/parent NAME/owner   where it comes from, whose it is\n"
+		"  cat NAME/log                 what its server logged\n"
+		"  NAME/data                    its data directory\n\n");
 	str_printf(out,
 		   "Names: a letter or digit, then letters, digits, '_', '-', '.'; at "
 		   "most %d bytes.\n"

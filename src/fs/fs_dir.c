@@ -166,6 +166,27 @@ void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 	reply_object(req, "link", &dir, rc, &a);
 }
 
+/* A lock file that another process holds stays where it is. */
+static int lock_may_go(fuse_req_t req, const struct node *dir, const char *name)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	struct fs *fs = fs_of(req);
+	int rc;
+
+	if (!node_is_lock(dir, name))
+		return 0;
+	rc = fleet_lock_may_go(fs->fleet, dir->b, fuse_req_ctx(req)->pid, &e);
+	if (rc < 0)
+		control_note_error(fs->control, fuse_req_ctx(req)->uid, &e);
+	return rc;
+}
+
+static void lock_went(fuse_req_t req, const struct node *dir, const char *name)
+{
+	if (node_is_lock(dir, name))
+		fleet_lock_gone(fs_of(req)->fleet, dir->b);
+}
+
 void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	CLEAN(node_put) struct node dir = NODE_INIT;
@@ -178,11 +199,15 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (rc == 0 && dir.kind == NODE_DATA)
 		rc = ctl_may_remove(req, &dir);
+	if (rc == 0)
+		rc = lock_may_go(req, &dir, name);
 	if (rc == 0) {
 		node_touch(fs_of(req), &dir);
 		dead_mark(fs_of(req), &dir, name, &mark);
 		rc = overlay_unlink(dir.o, dir.fid, name);
 		dead_settle(&mark, rc);
+		if (rc == 0)
+			lock_went(req, &dir, name);
 	}
 	fs_reply_err(req, "unlink", &dir, rc);
 }
@@ -225,10 +250,19 @@ static int rename_stored(fuse_req_t req, const struct node *dir, const char *nam
 		return -EPERM;
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return -EINVAL;
+	rc = lock_may_go(req, dir, name);
+	if (rc == 0)
+		rc = lock_may_go(req, newdir, newname);
+	if (rc < 0)
+		return rc;
 	node_touch(fs_of(req), dir);
 	dead_mark(fs_of(req), newdir, newname, &mark);
 	rc = overlay_rename(dir->o, dir->fid, name, newdir->fid, newname, flags);
 	dead_settle(&mark, rc);
+	if (rc == 0) {
+		lock_went(req, dir, name);
+		lock_went(req, newdir, newname);
+	}
 	return rc;
 }
 

@@ -153,12 +153,14 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* Makes dir/name, or finds it if that is good enough; *ret_attr is its. */
-static int make_file(const struct node *dir, const char *name, mode_t mode, int flags,
-		     struct node_attr *ret_attr)
+static int make_file(fuse_req_t req, const struct node *dir, const char *name,
+		     mode_t mode, int flags, struct node_attr *ret_attr)
 {
 	int rc = overlay_mknod(dir->o, dir->fid, name, S_IFREG | (mode & 07777),
 			       ret_attr);
 
+	if (rc == 0 && node_is_lock(dir, name))
+		fleet_lock_made(fs_of(req)->fleet, dir->b, fuse_req_ctx(req)->pid);
 	if (rc == -EEXIST && !(flags & O_EXCL))
 		rc = overlay_lookup(dir->o, dir->fid, name, ret_attr);
 	return rc;
@@ -180,7 +182,7 @@ static int create_open(fuse_req_t req, struct node *dir, const char *name, mode_
 		return ctl_refuse_making(req, dir);
 	if (ctl_is_reserved(dir, name))
 		return -EEXIST;
-	rc = make_file(dir, name, mode, fi->flags, &a);
+	rc = make_file(req, dir, name, mode, fi->flags, &a);
 	if (rc < 0)
 		return rc;
 	dir->fid = a.fid; /* from here on it is the file */
@@ -265,11 +267,21 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		(void)fuse_reply_write(req, size);
 }
 
+/*
+ * Nothing of a run directory outlives the mount.  Nor does the lock file of a server of
+ * ours: it is fsynced six times in a start, and the next start removes it unread.
+ */
+static bool outlives_mount(fuse_req_t req, const struct handle *h)
+{
+	return h->n.kind == NODE_DATA &&
+	       !(cowfile_is_watched(h->f) &&
+		 fleet_is_server(fs_of(req)->fleet, h->n.b, fuse_req_ctx(req)->pid));
+}
+
 void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
-	/* nothing of a run directory outlives the mount */
-	int rc = h->n.kind == NODE_DATA ? cowfile_sync(h->f, datasync) : 0;
+	int rc = outlives_mount(req, h) ? cowfile_sync(h->f, datasync) : 0;
 
 	(void)ino;
 	fs_reply_err(req, "fsync", &h->n, rc);

@@ -154,6 +154,12 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
 	return 0;
 }
 
+bool node_is_lock(const struct node *dir, const char *name)
+{
+	return dir->kind == NODE_DATA && dir->fid == OVERLAY_ROOT &&
+	       strcmp(name, FLEET_LOCK_FILE) == 0;
+}
+
 uint64_t node_ino(const struct node *n)
 {
 	if (n->kind == NODE_ROOT)
@@ -215,7 +221,11 @@ mode_t node_access_mask(struct fs *fs, struct branch *b, const struct branch_inf
 	return mask;
 }
 
-/* Who may pass through NAME may connect, see node_access_mask. */
+/*
+ * Who may pass through NAME may connect, see node_access_mask.  The branch's owner may,
+ * also without the capabilities of root (in a user namespace): once the server has made
+ * its socket ready it need not be the server's any more.
+ */
 static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
 {
 	struct branch_info info;
@@ -225,6 +235,8 @@ static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
 		return;
 	st->st_mode &= S_IFMT | node_access_mask(fs, n->b, &info);
 	st->st_gid = info.group;
+	if (fleet_socket_is(fs->fleet, n->b, n->fid))
+		st->st_uid = info.owner;
 }
 
 void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,

@@ -89,6 +89,8 @@ static inline bool node_is_trash(const struct node *n)
 	return n->kind == NODE_TRASHED || n->kind == NODE_TRASHED_FILE;
 }
 
+/* Is dir/name the lock file of a data directory? */
+bool node_is_lock(const struct node *dir, const char *name);
 /* The number that stat shows: unique in the mount, the same after a remount. */
 uint64_t node_ino(const struct node *n);
 /*

@@ -7,11 +7,15 @@
  *	            +-> refused, dropped, or hung up
  *
  * Nothing is read from a client while it is held: its bytes wait in the kernel and
- * reach the server untouched.  So only a hang-up is watched for.
+ * reach the server untouched.  They are only looked at.  A client asks for a server
+ * with the first of them, or when it was silent for a moment: who hangs up before, as
+ * probes do, and who wants a query cancelled, of which there is none while no server
+ * runs, has no need of one.
  */
 #include "pg/activate.h"
 
 #include "base/log.h"
+#include "pg/pgwire.h"
 #include "pg/relay.h"
 #include "store/overlay.h"
 
@@ -23,6 +27,8 @@
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_MS 1000
 #define RETRY_MS 50
+#define CANCEL_MAX 512 /* bytes of a request to cancel; keys have 256 at most */
+#define SILENCE_MS 100 /* who said nothing for so long asks for a server, too */
 #define CONNECT_PATIENCE_MS 30000
 
 struct held {
@@ -31,7 +37,9 @@ struct held {
 	int fd; /* -1: it hung up while we connect for it */
 	struct ucred who;
 	struct loop_io *io;
+	bool asks; /* for a server */
 	bool connecting;
+	int64_t silent_until_ms;
 	int64_t deadline_ms; /* of connecting; 0: not tried yet */
 };
 
@@ -50,6 +58,8 @@ struct activation {
 	bool listen_asked;
 	bool close_asked;         /* close as soon as the answer is there */
 	struct loop_timer *again; /* accept, connect: after a pause */
+	struct loop_timer *silence;
+	bool silence_armed;
 	struct held *held;
 	struct relayed *relayed;
 	unsigned n_held, n_relayed, pending;
@@ -81,18 +91,88 @@ static void held_end(struct held *h)
 	watch_listener(a);
 }
 
-static void on_held(void *ctx, uint32_t events)
+static void ask(struct held *h)
 {
-	if (events & (EPOLLHUP | EPOLLERR))
-		held_end(ctx);
+	h->asks = true;
+	if (h->io)
+		(void)!loop_io_events(h->io, 0);
 }
 
-static void refuse_held(struct held *h, const char *msg, const char *hint)
+/*
+ * What does the client want?  While it is served, that is the server's business.
+ * late: it need not say it.  One that is let go (h is not valid any more then) wanted
+ * nothing, or has left.
+ */
+static void hear(struct held *h, bool late)
 {
+	uint8_t head[PGWIRE_HEAD], request[CANCEL_MAX];
+	ssize_t n;
+
+	if (h->asks || h->connecting || h->act->serving) {
+		ask(h);
+		return;
+	}
+	n = recv(h->fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
+	if (n == sizeof(head) && pgwire_is_cancel(head)) {
+		/* its answer is the end; unread bytes would make that a reset */
+		(void)!recv(h->fd, request, sizeof(request), MSG_DONTWAIT);
+		n = 0;
+	}
+	if (n == 0)
+		held_end(h);
+	else if (n == sizeof(head) || late)
+		ask(h);
+	else if (n > 0) /* the rest may come at any time: looked at when it is late */
+		(void)!loop_io_events(h->io, 0);
+}
+
+static void on_held(void *ctx, uint32_t events)
+{
+	struct held *h = ctx;
+	struct activation *a = h->act;
+
+	if (events & (EPOLLHUP | EPOLLERR)) {
+		held_end(h);
+		return;
+	}
+	hear(h, false);
+	if (activation_asking(a))
+		a->spec.events->client(a->spec.ctx);
+}
+
+static void on_silence(void *ctx)
+{
+	struct activation *a = ctx;
+	int64_t now = loop_now_ms(), due_ms = 0;
+	struct held *next;
+
+	/* the newest is first, so the last one to be seen is the next one due */
+	for (struct held *h = a->held; h; h = next) {
+		next = h->next;
+		if (h->asks)
+			continue;
+		if (h->silent_until_ms <= now)
+			hear(h, true);
+		else
+			due_ms = h->silent_until_ms;
+	}
+	a->silence_armed = due_ms != 0;
+	if (due_ms)
+		loop_timer_arm(a->silence, due_ms - now);
+	if (activation_asking(a))
+		a->spec.events->client(a->spec.ctx);
+}
+
+static void refuse_held(struct held *h, const struct err *e)
+{
+	const struct activation_spec *spec = &h->act->spec;
+
 	h->io = loop_io_free(h->io);
+	if (h->fd >= 0 && h->asks)
+		spec->events->refused(spec->ctx, h->who.uid, e);
 	if (h->fd >= 0)
-		refuse_client(h->act->spec.refusals, h->act->spec.loop,
-			      steal_fd(&h->fd), msg, hint);
+		refuse_client(spec->refusals, spec->loop, steal_fd(&h->fd), err_text(e),
+			      e->hint);
 	held_end(h);
 }
 
@@ -139,6 +219,7 @@ static bool is_passing(int rc)
 
 static void retry_held(struct held *h, int rc)
 {
+	CLEAN(err_fini) struct err e = ERR_INIT;
 	struct activation *a = h->act;
 
 	if (!is_passing(rc) || loop_now_ms() >= h->deadline_ms) {
@@ -146,13 +227,20 @@ static void retry_held(struct held *h, int rc)
 			 "refusing the client",
 			 branch_no(a->spec.branch), (unsigned)h->who.uid,
 			 strerrordesc_np(-rc));
-		refuse_held(h, "the branch's server does not take the connection",
-			    strerrordesc_np(-rc));
+		(void)err_set(&e, rc,
+			      "the branch's server does not take the connection: %s",
+			      strerrordesc_np(-rc));
+		refuse_held(h, &e);
 		return;
 	}
-	if (a->serving)
+	if (a->serving) {
 		loop_timer_arm(a->again, RETRY_MS);
-	else
+		return;
+	}
+	/* the next server's, unless it wants nothing of that one */
+	h->asks = false;
+	hear(h, true);
+	if (activation_asking(a))
 		a->spec.events->client(a->spec.ctx);
 }
 
@@ -175,6 +263,7 @@ static void on_connected(void *ctx, int rc, int fd)
 	} else if (rc == 0) {
 		start_relay(h, fd);
 		held_end(h);
+		a->spec.events->connected(a->spec.ctx);
 	} else {
 		retry_held(h, rc);
 	}
@@ -209,9 +298,9 @@ static void hold_client(struct activation *a, int fd)
 	}
 	h->act = a;
 	h->fd = fd;
-	/* no events: EPOLLHUP and EPOLLERR are always reported */
+	h->silent_until_ms = loop_now_ms() + SILENCE_MS;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &h->who, &len) < 0 ||
-	    loop_io_new(a->spec.loop, fd, 0, on_held, h, &h->io) < 0) {
+	    loop_io_new(a->spec.loop, fd, EPOLLIN, on_held, h, &h->io) < 0) {
 		(void)close(fd); /* the same */
 		free(h);
 		return;
@@ -219,6 +308,10 @@ static void hold_client(struct activation *a, int fd)
 	h->next = a->held;
 	a->held = h;
 	a->n_held++;
+	if (!a->silence_armed) {
+		a->silence_armed = true;
+		loop_timer_arm(a->silence, SILENCE_MS);
+	}
 }
 
 static void on_listener(void *ctx, uint32_t events)
@@ -246,7 +339,7 @@ static void on_listener(void *ctx, uint32_t events)
 	}
 	if (a->n_held >= HELD_MAX)
 		watch_listener(a);
-	if (a->held)
+	if (a->serving && a->held)
 		a->spec.events->client(a->spec.ctx);
 	connect_held(a);
 }
@@ -269,7 +362,10 @@ int activation_new(const struct activation_spec *spec, struct activation **ret_a
 	a->spec = *spec;
 	a->fd = -1;
 	rc = loop_timer_new(spec->loop, on_again, a, &a->again);
+	if (rc == 0)
+		rc = loop_timer_new(spec->loop, on_silence, a, &a->silence);
 	if (rc < 0) {
+		(void)loop_timer_free(a->again);
 		free(a);
 		return rc;
 	}
@@ -287,6 +383,7 @@ struct activation *activation_free(struct activation *a)
 	activation_drop(a);
 	activation_hold(a);
 	(void)loop_timer_free(a->again);
+	(void)loop_timer_free(a->silence);
 	free(a);
 	return NULL;
 }
@@ -366,14 +463,14 @@ void activation_hold(struct activation *a)
 	a->serving = rundir_put(a->serving);
 }
 
-void activation_refuse(struct activation *a, const char *msg, const char *hint)
+void activation_refuse(struct activation *a, const struct err *e)
 {
 	struct held *next;
 
 	for (struct held *h = a->held; h; h = next) {
 		next = h->next;
 		if (!h->connecting)
-			refuse_held(h, msg, hint);
+			refuse_held(h, e);
 	}
 }
 
@@ -392,6 +489,15 @@ void activation_drop(struct activation *a)
 unsigned activation_held(const struct activation *a)
 {
 	return a->n_held;
+}
+
+bool activation_asking(const struct activation *a)
+{
+	const struct held *h = a->held;
+
+	while (h && !(h->asks && h->fd >= 0))
+		h = h->next;
+	return h != NULL;
 }
 
 unsigned activation_relays(const struct activation *a)

@@ -9,6 +9,7 @@
 #ifndef PG_ACTIVATE_H
 #define PG_ACTIVATE_H
 
+#include "base/err.h"
 #include "base/loop.h"
 #include "pg/doorman.h"
 #include "pg/refuse.h"
@@ -18,8 +19,12 @@
 struct activation;
 
 struct activation_events {
-	/* Clients are held and nobody serves them. */
+	/* Clients ask for a server that are held; or new ones came to one that runs. */
 	void (*client)(void *ctx);
+	/* A client of this uid, who asked for a server, is told e. */
+	void (*refused)(void *ctx, uid_t uid, const struct err *e);
+	/* A client is connected to the server. */
+	void (*connected)(void *ctx);
 	/* The answer to activation_listen. */
 	void (*listening)(void *ctx, int rc);
 	/* activation_pending became 0. */
@@ -52,12 +57,14 @@ uint64_t activation_fid(const struct activation *a);
 void activation_serve(struct activation *a, struct rundir *rd);
 /* From now on clients are held; relays go on. */
 void activation_hold(struct activation *a);
-/* Answers all held clients with FATAL, msg and hint. */
-void activation_refuse(struct activation *a, const char *msg, const char *hint);
+/* Answers all held clients with FATAL, and what e says. */
+void activation_refuse(struct activation *a, const struct err *e);
 /* Closes the connections of all clients, relayed ones too. */
 void activation_drop(struct activation *a);
 
 unsigned activation_held(const struct activation *a);
+/* Does one of them want a server? */
+bool activation_asking(const struct activation *a);
 unsigned activation_relays(const struct activation *a);
 /* Requests whose answer is still to come. */
 unsigned activation_pending(const struct activation *a);

@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -36,6 +37,7 @@
 #define MAPS_MAX (16 << 20)
 #define ROUNDS_MAX 10
 #define SEGMENTS "/proc/sysvipc/shm"
+#define INITIAL_PID_NS 0xeffffffcu /* the kernel's PROC_PID_INIT_INO */
 #define MARK "PGBRANCHFS_STORE="
 
 struct victim {
@@ -230,6 +232,12 @@ static bool is_postgres(pid_t pid)
 	base = strrchr(exe, '/');
 	return base &&
 	       (!strcmp(base, "/postgres") || !strcmp(base, "/postgres (deleted)"));
+}
+
+static bool named_postgres(pid_t pid, const void *arg)
+{
+	(void)arg;
+	return is_postgres(pid);
 }
 
 static bool has_mark(pid_t pid, const void *arg)
@@ -438,6 +446,46 @@ void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx)
 	}
 	if (d)
 		(void)closedir(d);
+}
+
+int fence_find_server(const struct pgexec_pidfile *pf, pid_t *ret_pid, int *ret_pidfd)
+{
+	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	const struct note n = {.shm_key = pf->shm_key, .shm_id = pf->shm_id};
+	int rc = 0;
+
+	if (pf->shm_key)
+		rc = add_scanned(&l, has_segment, &n);
+	else /* it had hardly begun */
+		rc = add_if(&l, pf->pid, named_postgres, NULL);
+	if (rc < 0 || l.n == 0)
+		return rc;
+	*ret_pid = l.v[0].pid;
+	*ret_pidfd = steal_fd(&l.v[0].pidfd);
+	return 1;
+}
+
+bool fence_calls_itself(pid_t pid, pid_t number)
+{
+	CLEAN(clean_free) char *text = NULL;
+	char *line, *last;
+
+	if (read_proc(pid, "status", SMALL_FILE, &text, NULL) < 0)
+		return true; /* what hides cannot be told from what is */
+	line = strstr(text, "\nNSpid:");
+	if (!line)
+		return pid == number;
+	line++;
+	line[strcspn(line, "\n")] = '\0';
+	last = strrchr(line, '\t');
+	return last && strtol(last + 1, NULL, 10) == number;
+}
+
+bool fence_sees_all(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == INITIAL_PID_NS;
 }
 
 /* 1: STORE/run/NO.pid says something; 0: it is gone, or was torn by a crash. */

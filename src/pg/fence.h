@@ -12,6 +12,7 @@
 #define PG_FENCE_H
 
 #include "base/err.h"
+#include "pg/pgexec.h"
 #include "store/registry.h"
 
 #include <stdbool.h>
@@ -27,6 +28,16 @@ void fence_forget(struct registry *r, uint32_t no);
  * Blocks for some seconds at most; -EBUSY names the pids that would not go.
  */
 int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e) MUST_CHECK;
+/*
+ * Is the server that wrote such a lock file alive, or a process that it left?  1 and
+ * a pidfd of one of them, 0, or -errno.  Only who can be seen from here is found.
+ */
+int fence_find_server(const struct pgexec_pidfile *pf, pid_t *ret_pid,
+		      int *ret_pidfd) MUST_CHECK;
+/* Is pid the process that calls itself by this number, in its own pid namespace? */
+bool fence_calls_itself(pid_t pid, pid_t number);
+/* Can every process of the machine be seen from here? */
+bool fence_sees_all(void);
 /*
  * Reaps dead processes that fell to us as subreaper: those of another session than
  * ours that is_ours does not claim.  On the thread that spawns servers.

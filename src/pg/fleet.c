@@ -9,7 +9,9 @@
 #include "pg/fleet.h"
 
 #include "base/log.h"
+#include "base/proc.h"
 #include "pg/fleet_priv.h"
+#include "pg/pgbin.h"
 #include "pg/postmaster.h"
 
 #include <inttypes.h>
@@ -131,6 +133,13 @@ void fleet_configure(struct fleet *f, const struct fleet_config *cfg)
 		postmaster_reconfigured(pm);
 }
 
+void fleet_on_refusal(struct fleet *f,
+		      void (*fn)(void *ctx, uid_t uid, const struct err *e), void *ctx)
+{
+	f->refused = fn;
+	f->refused_ctx = ctx;
+}
+
 static void conf_clean(struct fleet_conf **c)
 {
 	(void)fleet_conf_put(*c);
@@ -147,7 +156,7 @@ void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid, gid_t *
 
 /* ---- the table ---- */
 
-static struct slot *find_slot_locked(struct fleet *f, uint32_t no)
+struct slot *fleet_find_slot_locked(struct fleet *f, uint32_t no)
 {
 	struct slot *s = f->buckets[no % FLEET_BUCKETS];
 
@@ -156,13 +165,12 @@ static struct slot *find_slot_locked(struct fleet *f, uint32_t no)
 	return s;
 }
 
-/* Makes it if need be; NULL when out of memory. */
-static struct slot *get_slot(struct fleet *f, uint32_t no)
+struct slot *fleet_slot(struct fleet *f, uint32_t no)
 {
 	struct slot **bucket = &f->buckets[no % FLEET_BUCKETS], *s;
 
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, no);
+	s = fleet_find_slot_locked(f, no);
 	if (s)
 		return s;
 	s = calloc(1, sizeof(*s));
@@ -171,6 +179,8 @@ static struct slot *get_slot(struct fleet *f, uint32_t no)
 	s->fleet = f;
 	s->no = no;
 	s->state = PM_STOPPED;
+	s->server_pidfd = -1;
+	s->lock.pidfd = -1;
 	s->next = *bucket;
 	*bucket = s;
 	return s;
@@ -182,7 +192,7 @@ void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
 
 	*ret_st = (struct pm_status){.state = PM_STOPPED};
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
+	s = fleet_find_slot_locked(f, branch_no(b));
 	if (!s)
 		return;
 	ret_st->state = s->state;
@@ -254,7 +264,7 @@ static void tell_no_memory(fleet_done done, void *ctx)
 
 static int request_postmaster(struct request *rq, struct postmaster **ret_pm)
 {
-	struct slot *s = get_slot(rq->fleet, branch_no(rq->branch));
+	struct slot *s = fleet_slot(rq->fleet, branch_no(rq->branch));
 
 	return s ? postmaster_get(rq->fleet, s, rq->branch, ret_pm) : -ENOMEM;
 }
@@ -288,7 +298,7 @@ void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done
 static void on_keep(void *ctx)
 {
 	struct request *rq = ctx;
-	struct slot *s = get_slot(rq->fleet, branch_no(rq->branch));
+	struct slot *s = fleet_slot(rq->fleet, branch_no(rq->branch));
 
 	if (s)
 		s->gone = false;
@@ -312,11 +322,23 @@ static uint64_t look_up_socket(struct fleet *f, struct branch *b)
 	struct slot *s;
 
 	LOCK_SCOPE(&f->lock);
-	s = find_slot_locked(f, branch_no(b));
+	s = fleet_find_slot_locked(f, branch_no(b));
 	if (!s)
 		return 0;
 	s->looked_ms = loop_now_ms();
+	/* the loop may not know yet that a server died: nobody shall be led to it */
+	if (s->server_pidfd >= 0 && proc_has_ended(s->server_pidfd))
+		return 0;
 	return s->socket_fid;
+}
+
+bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid)
+{
+	const struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = fleet_find_slot_locked(f, branch_no(b));
+	return s && s->socket_fid == fid;
 }
 
 static void on_socket(void *ctx)
@@ -360,7 +382,7 @@ static void on_in_use(void *ctx)
 
 	{
 		LOCK_SCOPE(&rq->fleet->lock);
-		s = find_slot_locked(rq->fleet, branch_no(rq->branch));
+		s = fleet_find_slot_locked(rq->fleet, branch_no(rq->branch));
 	}
 	if (s && s->pm)
 		postmaster_in_use(s->pm, rq->used_done, rq->ctx);
@@ -394,7 +416,7 @@ static int running_monitor(struct fleet *f, uint32_t no, struct monitor **ret_mo
 	deadline.tv_sec += STOPPING_PATIENCE_S;
 	LOCK_SCOPE(&f->lock);
 	for (;;) {
-		s = find_slot_locked(f, no);
+		s = fleet_find_slot_locked(f, no);
 		if (!s || s->state != PM_STOPPING)
 			break;
 		if (pthread_cond_timedwait(&f->moved, &f->lock, &deadline) == ETIMEDOUT)
@@ -520,6 +542,15 @@ static int init_locks(struct fleet *f)
 	return -rc;
 }
 
+/* Asks all programs for their versions, so that the first start need not. */
+static void warm(void *ctx)
+{
+	CLEAN(conf_clean) struct fleet_conf *c = fleet_conf_now(ctx);
+	CLEAN(clean_free) char *dir = NULL;
+
+	(void)!pgbin_find(c->bin_dir, 0, &dir, NULL); /* it will say what is wrong */
+}
+
 int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	      const struct fleet_config *cfg, struct fleet **ret_fleet, struct err *e)
 {
@@ -548,6 +579,8 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 		return err_set(e, rc, "cannot set up the servers' table: %s",
 			       strerrordesc_np(-rc));
 	}
+	/* without it the first client waits longer; the pool ends before the fleet */
+	(void)!pool_post(p, warm, f);
 	*ret_fleet = f;
 	return 0;
 }
@@ -560,6 +593,7 @@ static void slots_free(struct fleet *f)
 
 			f->buckets[i] = s->next;
 			(void)monitor_put(s->monitor);
+			clean_fd(&s->lock.pidfd);
 			free(s->reason);
 			free(s);
 		}

@@ -32,8 +32,15 @@ struct fleet_config {
 	uint64_t start_timeout_s;
 };
 
-enum pm_state { PM_STOPPED, PM_STARTING, PM_RUNNING, PM_STOPPING, PM_FAILED };
-#define PM_STATES (PM_FAILED + 1)
+enum pm_state {
+	PM_STOPPED,
+	PM_STARTING,
+	PM_RUNNING,
+	PM_STOPPING,
+	PM_FAILED,
+	PM_EXTERNAL, /* somebody else's server runs on its data directory */
+};
+#define PM_STATES (PM_EXTERNAL + 1)
 const char *pm_state_name(enum pm_state s);
 
 struct pm_status {
@@ -41,7 +48,7 @@ struct pm_status {
 	pid_t pid;        /* 0: none */
 	time_t since;     /* of the present state; 0: never ran in this mount */
 	uint64_t wakes;   /* starts in this mount */
-	char reason[256]; /* why it failed or what it waits for; "" otherwise */
+	char reason[256]; /* why it failed or is not ours; "" otherwise */
 };
 
 enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_HALTED, PM_WANT_GONE };
@@ -53,6 +60,12 @@ int fleet_new(struct loop *l, struct pool *p, struct registry *r,
  * Loop thread. */
 void fleet_configure(struct fleet *f, const struct fleet_config *cfg);
 struct fleet *fleet_free(struct fleet *f);
+/*
+ * Calls fn for each client that is refused, with its uid and what it is told, on the
+ * loop thread.  To be set before the loop runs.
+ */
+void fleet_on_refusal(struct fleet *f,
+		      void (*fn)(void *ctx, uid_t uid, const struct err *e), void *ctx);
 /* The uid and gid that the branch's server runs under and its data shows. */
 void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid,
 		      gid_t *ret_gid);
@@ -79,12 +92,28 @@ typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
  * HALTED: likewise, by immediate shutdown; its next start recovers.
  * GONE: the branch is about to be discarded: immediate shutdown, held clients
  * are dropped, the listener closed, nothing starts again.  done when it is gone.
+ * While the branch is external, all are answered with -EBUSY.
  * done is called exactly once, on the loop thread.  Any thread may ask.
  */
 void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done done,
 		void *ctx);
 /* The discard after PM_WANT_GONE did not happen: the branch may start again. */
 void fleet_keep(struct fleet *f, struct branch *b);
+/* -EBUSY, with a sentence, while the branch is external.  Any thread, never blocks. */
+int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e) MUST_CHECK;
+
+/*
+ * The file by which servers keep one another out of a data directory: fs tells when a
+ * process (0: it cannot be seen from here) has made it there, before the file is
+ * opened, and when it is gone.  Any thread; may read from the store.
+ */
+#define FLEET_LOCK_FILE "postmaster.pid"
+void fleet_lock_made(struct fleet *f, struct branch *b, pid_t pid);
+void fleet_lock_gone(struct fleet *f, struct branch *b);
+/* May this process take it away?  -EBUSY, with a sentence, while another one that made
+ * it as its own lives. */
+int fleet_lock_may_go(struct fleet *f, struct branch *b, pid_t pid,
+		      struct err *e) MUST_CHECK;
 /*
  * Which object of the branch's run overlay its socket name stands for now: the
  * server's own socket when it accepts connections, else the wake-up listener,
@@ -94,6 +123,10 @@ void fleet_keep(struct fleet *f, struct branch *b);
  */
 void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/* Is this the process of the branch's own server?  Any thread, never blocks. */
+bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid);
+/* Does the socket's name stand for this object now?  Any thread, never blocks. */
+bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid);
 /*
  * Does anybody use the branch: clients that are held or served, or a start that was
  * asked for?  The daemon's own session is left out.  done is called exactly once, on

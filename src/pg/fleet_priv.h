@@ -46,6 +46,13 @@ fleet_conf_put(struct fleet_conf *c); /* NULL is fine; returns NULL */
 void fleet_conf_ids(const struct fleet_conf *c, const struct branch_info *info,
 		    uid_t *ret_uid, gid_t *ret_gid);
 
+/* Who made the data directory's lock file (lockfile.h). */
+struct lock_maker {
+	bool there; /* made in this mount, not removed */
+	pid_t pid;  /* 0: cannot be seen from here */
+	int pidfd;  /* owned; -1: cannot be seen */
+};
+
 struct slot {
 	struct slot *next; /* lock: fleet->lock */
 	struct fleet *fleet;
@@ -58,9 +65,11 @@ struct slot {
 	uint64_t wakes;
 	char *reason;            /* NULL: none */
 	uint64_t socket_fid;     /* what the socket's name stands for; 0: ask */
+	int server_pidfd;        /* whose socket that is, borrowed; -1: the listener */
 	struct monitor *monitor; /* while it runs */
 	/* lock: fleet->lock; by anybody */
 	int64_t looked_ms; /* the last time somebody asked for the socket */
+	struct lock_maker lock;
 
 	/* loop thread only */
 	struct postmaster *pm; /* NULL: asleep and not listened for */
@@ -72,7 +81,7 @@ struct slot {
 	uint32_t orphan_key; /* a dead server's processes may live; 0: none */
 	int orphan_id;
 
-	atomic_bool pid_posted; /* a look at postmaster.pid is on its way */
+	atomic_bool lock_posted; /* a look at the lock file is on its way */
 };
 
 struct fleet {
@@ -82,8 +91,10 @@ struct fleet {
 	struct rundirs *dirs;
 	struct doorman *doorman;
 	pthread_mutex_t lock;
-	pthread_cond_t moved;                /* a slot's state changed */
-	struct fleet_conf *conf;             /* lock: lock */
+	pthread_cond_t moved;    /* a slot's state changed */
+	struct fleet_conf *conf; /* lock: lock */
+	void (*refused)(void *ctx, uid_t uid, const struct err *e); /* or NULL */
+	void *refused_ctx;
 	struct slot *buckets[FLEET_BUCKETS]; /* lock: lock */
 	struct metric_counter wakes, failed_starts, crashes, idle_stops;
 	struct metric_histogram wake_time;
@@ -99,6 +110,10 @@ struct fleet {
 	void *down_ctx;
 };
 
+/* The branch's slot if it has one; with f->lock held. */
+struct slot *fleet_find_slot_locked(struct fleet *f, uint32_t no);
+/* The branch's slot, made if need be; NULL when out of memory.  Any thread. */
+struct slot *fleet_slot(struct fleet *f, uint32_t no);
 /* A new reference on the present configuration.  Any thread. */
 struct fleet_conf *fleet_conf_now(struct fleet *f);
 /* Ends a shutdown once nothing runs any more.  Loop thread. */

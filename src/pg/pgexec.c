@@ -236,6 +236,19 @@ int pgexec_parse_pidfile(const char *text, struct pgexec_pidfile *ret_pf)
 	return 0;
 }
 
+bool pgexec_pidfile_is_ours(const char *text, uint32_t no)
+{
+	const char *dir = nth_line(text, 2);
+	char tail[40];
+	size_t len, tail_len;
+
+	if (!dir)
+		return false;
+	len = strcspn(dir, "\n");
+	tail_len = (size_t)snprintf(tail, sizeof(tail), "/.run/%u/data", no); /* fits */
+	return len >= tail_len && memcmp(dir + len - tail_len, tail, tail_len) == 0;
+}
+
 int pgexec_parse_version(const char *text)
 {
 	char *end;

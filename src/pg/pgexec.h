@@ -47,6 +47,8 @@ struct pgexec_pidfile {
 
 /* Parses postmaster.pid; -EINVAL if not even the pid is there (yet). */
 int pgexec_parse_pidfile(const char *text, struct pgexec_pidfile *ret_pf) MUST_CHECK;
+/* Did a server that was called as pgexec_argv says write this postmaster.pid? */
+bool pgexec_pidfile_is_ours(const char *text, uint32_t no);
 /* Major version from the text of PG_VERSION ("15\n"), or -EINVAL. */
 int pgexec_parse_version(const char *text) MUST_CHECK;
 /* Major version from "postgres (PostgreSQL) 15.20 (Debian ...)", or -EINVAL. */

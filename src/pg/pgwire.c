@@ -26,6 +26,11 @@ static void add_be32(struct str *out, uint32_t v)
 	str_addn(out, b, sizeof(b));
 }
 
+bool pgwire_is_cancel(const uint8_t head[static PGWIRE_HEAD])
+{
+	return get_be32(head + 4) == CODE_CANCEL;
+}
+
 enum pgwire_first pgwire_first_packet(const uint8_t *buf, size_t len, size_t *ret_used)
 {
 	uint32_t total;

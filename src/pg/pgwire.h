@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,10 @@ enum pgwire_first {
 	PGWIRE_BAD,
 };
 
+/* So many bytes of a client's first packet tell what it is. */
+#define PGWIRE_HEAD 8
+/* Does a request to cancel a query begin so? */
+bool pgwire_is_cancel(const uint8_t head[static PGWIRE_HEAD]);
 /* What the first packet in buf is; *ret_used is its length unless MORE or BAD. */
 enum pgwire_first pgwire_first_packet(const uint8_t *buf, size_t len, size_t *ret_used);
 /* Appends an ErrorResponse of severity FATAL; hint may be NULL. */

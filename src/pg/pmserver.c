@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pmserver.c - a server as a process: started, seen to be ready, prepared, stopped,
- * and buried.
+ * pmserver.c - a server as a process: spawned, stopped, and buried.
  *
- *	open (doorman) -> plan (pool) -> spawn -> "ready" in postmaster.pid
- *	prepare (pool) -> started
  *	stop: SIGINT, then SIGQUIT, then SIGKILL, each with a deadline
  *
  * A child is spawned on the loop thread, because the parent-death signal follows
@@ -15,11 +12,7 @@
 #include "base/log.h"
 #include "pg/fence.h"
 #include "pg/pgexec.h"
-#include "pg/postmaster_priv.h"
-#include "pg/prepare.h"
-#include "pg/startplan.h"
-#include "pg/subscan.h"
-#include "store/overlay.h"
+#include "pg/pmjob.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -31,108 +24,7 @@
 #define FAST_PATIENCE_MS 60000
 #define IMMEDIATE_PATIENCE_MS 10000
 #define KILL_PATIENCE_MS 10000
-#define START_TIMEOUT_MAX_S 86400
-#define SMALL_FILE 4096
 #define LOG_TAIL (64 << 10)
-
-/* A job of a run: the pool half fills in the result, the loop half takes it. */
-struct job {
-	struct postmaster *pm;
-	uint64_t run;
-	void (*work)(struct job *j);
-	void (*done)(struct job *j);
-	int rc;
-	struct err err;
-	/* in */
-	struct fleet_conf *conf;
-	struct rundir *rd;
-	int major;
-	bool subscriptions, promote, watch, first;
-	uint32_t orphan_key;
-	int orphan_id;
-	/* out */
-	struct start_plan plan;
-	PGconn *conn;
-};
-
-static int start_timeout_ms(const struct fleet_conf *c)
-{
-	uint64_t s = c->start_timeout_s ? c->start_timeout_s : 60;
-
-	return s > START_TIMEOUT_MAX_S ? START_TIMEOUT_MAX_S * 1000 : (int)s * 1000;
-}
-
-static void job_free(struct job *j)
-{
-	err_fini(&j->err);
-	(void)fleet_conf_put(j->conf);
-	(void)rundir_put(j->rd);
-	start_plan_fini(&j->plan);
-	pgconn_clean(&j->conn);
-	free(j);
-}
-
-static void job_finish(void *ctx)
-{
-	struct job *j = ctx;
-	struct postmaster *pm = j->pm;
-
-	pm->busy--;
-	j->done(j);
-	job_free(j);
-	if (pm->begin_pending && !pm->busy) {
-		pm->begin_pending = false;
-		pm_server_begin(pm);
-	}
-	fleet_job_done(pm->fleet);
-}
-
-static void job_run(void *ctx)
-{
-	struct job *j = ctx;
-
-	j->work(j);
-	doorman_post(j->pm->fleet->loop, job_finish, j);
-}
-
-/* NULL when out of memory. */
-static struct job *job_new(struct postmaster *pm, void (*work)(struct job *j),
-			   void (*done)(struct job *j))
-{
-	struct job *j = calloc(1, sizeof(*j));
-
-	if (!j)
-		return NULL;
-	j->pm = pm;
-	j->run = pm->run;
-	j->work = work;
-	j->done = done;
-	j->plan = (struct start_plan)START_PLAN_INIT;
-	j->conf = fleet_conf_get(pm->conf);
-	j->rd = pm->rd ? rundir_get(pm->rd) : NULL;
-	j->major = pm->major;
-	return j;
-}
-
-/* Posts j, or frees it. */
-static int job_post(struct job *j)
-{
-	struct postmaster *pm = j->pm;
-	int rc;
-
-	rc = fleet_job(pm->fleet, job_run, j);
-	if (rc < 0)
-		job_free(j);
-	else
-		pm->busy++;
-	return rc;
-}
-
-/* Is this still the start that the job was for? */
-static bool job_is_current(const struct job *j)
-{
-	return j->run == j->pm->run && j->pm->state == PM_STARTING;
-}
 
 void pm_server_release(struct postmaster *pm)
 {
@@ -149,7 +41,7 @@ void pm_server_release(struct postmaster *pm)
 
 /* ---- burial ---- */
 
-static void bury_work(struct job *j)
+static void bury_work(struct pm_job *j)
 {
 	j->rc = fence_end_orphans(j->orphan_key, j->orphan_id, &j->err);
 }
@@ -172,7 +64,7 @@ static bool is_server(void *ctx, pid_t pid)
 	return false;
 }
 
-static void bury_done(struct job *j)
+static void bury_done(struct pm_job *j)
 {
 	struct postmaster *pm = j->pm;
 	struct err e = ERR_INIT;
@@ -191,16 +83,16 @@ static void bury_done(struct job *j)
 /* The postmaster died by a signal: its children may live on. */
 static void bury(struct postmaster *pm)
 {
-	struct job *j;
+	struct pm_job *j;
 
 	pm->slot->orphan_key = pm->shm_key;
 	pm->slot->orphan_id = pm->shm_id;
-	j = job_new(pm, bury_work, bury_done);
+	j = pm_job_new(pm, bury_work, bury_done);
 	if (j) {
 		j->orphan_key = pm->shm_key;
 		j->orphan_id = pm->shm_id;
 	}
-	if (!j || job_post(j) < 0) {
+	if (!j || pm_job_post(j) < 0) {
 		(void)err_set(&pm->failure, -ENOMEM, "out of memory");
 		pm_ended(pm, &pm->failure);
 		err_fini(&pm->failure);
@@ -249,19 +141,21 @@ static void judge_end(struct postmaster *pm, int status)
 static void on_exit_io(void *ctx, uint32_t events)
 {
 	struct postmaster *pm = ctx;
+	struct proc dead = pm->proc;
 	int status = 0, rc;
 	struct err e = ERR_INIT;
 	char name[64];
 
 	(void)events; /* a pidfd has only one thing to say */
 	pm->exit_io = loop_io_free(pm->exit_io);
-	rc = proc_reap(&pm->proc, &status);
+	pm->proc = (struct proc){0, -1};
+	pm_publish(pm); /* others look at the pidfd as long as it is there */
+	rc = proc_reap(&dead, &status);
 	if (rc < 0)
 		log_error("branch %s: cannot take the status of its server: %s, taking "
 			  "it as killed",
 			  pm_name(pm, name), strerrordesc_np(-rc));
-	clean_fd(&pm->proc.pidfd);
-	pm->proc = (struct proc){0, -1};
+	clean_fd(&dead.pidfd);
 	judge_end(pm, status);
 	loop_timer_arm(pm->deadline, -1);
 	pm_idle_end(pm);
@@ -317,7 +211,7 @@ void pm_server_deadline(void *ctx)
 	if (pm->state == PM_STARTING) {
 		(void)err_set(&pm->failure, -ETIMEDOUT,
 			      "the server was not ready within %d s",
-			      start_timeout_ms(pm->conf) / 1000);
+			      pm_start_timeout_ms(pm->conf) / 1000);
 		pm_server_stop(pm, STOP_FAST);
 	} else if (pm->state == PM_STOPPING && pm->step < STOP_KILL) {
 		pm_server_stop(pm, pm->step + 1);
@@ -328,166 +222,9 @@ void pm_server_deadline(void *ctx)
 	}
 }
 
-/* ---- readiness ---- */
+/* ---- its beginning ---- */
 
-static void fail_running_start(struct postmaster *pm, struct err *e)
-{
-	err_move(&pm->failure, e);
-	pm_server_stop(pm, STOP_FAST);
-}
-
-static int find_socket(struct postmaster *pm, struct err *e)
-{
-	struct overlay *run;
-	struct node_attr attr;
-	int rc;
-
-	rc = branch_run_overlay(pm->branch, &run);
-	if (rc == 0)
-		rc = overlay_lookup(run, OVERLAY_ROOT, PGEXEC_SOCKET, &attr);
-	if (rc < 0)
-		return err_set(e, rc, "the server is ready but has no socket: %s",
-			       strerrordesc_np(-rc));
-	pm->server_fid = attr.fid;
-	return 0;
-}
-
-/* The last step of a start; conn may be NULL. */
-static void serve(struct postmaster *pm, PGconn *conn)
-{
-	CLEAN(err_fini) struct err e = ERR_INIT;
-	int rc;
-
-	rc = monitor_new(pm->rd, pm->conf->superuser, pm->major, conn, &pm->mon);
-	if (rc < 0)
-		(void)err_set(&e, rc, "out of memory");
-	else
-		rc = find_socket(pm, &e);
-	if (rc < 0) {
-		fail_running_start(pm, &e);
-		return;
-	}
-	loop_timer_arm(pm->deadline, -1);
-	pm_started(pm);
-}
-
-/* Is there nothing to do in the server but to note that?  Recovery is over. */
-static bool is_prepared(const struct job *j)
-{
-	struct overlay *data;
-
-	return !j->promote && branch_overlay(j->pm->branch, &data) == 0 &&
-	       subscan_none(data);
-}
-
-static void prepare_work(struct job *j)
-{
-	struct prepare_spec spec = {
-		.conn = {j->rd, j->conf->superuser, j->major},
-		.subscriptions = j->subscriptions,
-		.promote = j->promote,
-		.timeout_ms = start_timeout_ms(j->conf),
-	};
-
-	if (!is_prepared(j))
-		j->rc = prepare_run(&spec, &j->conn, &j->err);
-	if (j->rc == 0 && j->subscriptions)
-		j->rc = branch_set_flag(j->pm->branch, BRANCH_PREPARED, true, &j->err);
-}
-
-static void prepare_done(struct job *j)
-{
-	struct postmaster *pm = j->pm;
-
-	if (!job_is_current(j))
-		return;
-	if (j->rc < 0) {
-		(void)err_wrap(&j->err, j->rc, "cannot prepare the branch");
-		fail_running_start(pm, &j->err);
-		return;
-	}
-	serve(pm, steal(j->conn));
-}
-
-static void prepare(struct postmaster *pm)
-{
-	CLEAN(err_fini) struct err e = ERR_INIT;
-	struct job *j;
-	int rc = -ENOMEM;
-
-	j = job_new(pm, prepare_work, prepare_done);
-	if (j) {
-		j->subscriptions = pm->subscriptions;
-		j->promote = pm->promote;
-		rc = job_post(j);
-	}
-	if (rc < 0) {
-		(void)err_set(&e, rc, "out of memory");
-		fail_running_start(pm, &e);
-	}
-}
-
-static void note_segment(struct postmaster *pm, const struct pgexec_pidfile *pf)
-{
-	char name[64];
-	int rc;
-
-	if (!pf->shm_key || (pf->shm_key == pm->shm_key && pf->shm_id == pm->shm_id))
-		return;
-	pm->shm_key = pf->shm_key;
-	pm->shm_id = pf->shm_id;
-	rc = fence_note(pm->fleet->reg, pm->slot->no, pm->proc.pid, pm->shm_key,
-			pm->shm_id);
-	if (rc < 0)
-		log_warn(
-			"branch %s: cannot note its server's memory segment: %s, going "
-			"on",
-			pm_name(pm, name), strerrordesc_np(-rc));
-}
-
-/* postmaster.pid was written: is the server ready? */
-static void look_at_pidfile(struct postmaster *pm)
-{
-	CLEAN(clean_free) char *text = NULL;
-	struct pgexec_pidfile pf;
-	struct overlay *data;
-
-	if (!pm->proc.pid || branch_overlay(pm->branch, &data) < 0 ||
-	    overlay_read_file(data, "postmaster.pid", SMALL_FILE, &text, NULL) < 0 ||
-	    pgexec_parse_pidfile(text, &pf) < 0 || pf.pid != pm->proc.pid)
-		return;
-	note_segment(pm, &pf);
-	if (pm->state != PM_STARTING || pm->ready || !pf.ready)
-		return;
-	pm->ready = true;
-	pm->promote = pm->promote || pf.standby;
-	if (pm->subscriptions || pm->promote)
-		prepare(pm);
-	else
-		serve(pm, NULL);
-}
-
-static void pidfile_posted(void *ctx)
-{
-	struct slot *s = ctx;
-
-	atomic_store(&s->pid_posted, false);
-	if (s->pm)
-		look_at_pidfile(s->pm);
-}
-
-/* On the thread that wrote; a slot is there as long as the fleet. */
-static void pidfile_written(void *ctx)
-{
-	struct slot *s = ctx;
-
-	if (!atomic_exchange(&s->pid_posted, true))
-		doorman_post(s->fleet->loop, pidfile_posted, s);
-}
-
-/* ---- the start ---- */
-
-static int spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)
+int pm_server_spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)
 {
 	struct proc_spec spec = PROC_SPEC_INIT;
 	char name[64];
@@ -508,6 +245,7 @@ static int spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)
 	if (rc < 0)
 		return err_set(e, rc, "cannot run '%s': %s", plan->argv[0],
 			       strerrordesc_np(-rc));
+	pm_time(pm, PM_TIME_EXEC);
 	rc = fence_note(pm->fleet->reg, pm->slot->no, pm->proc.pid, 0, 0);
 	if (rc < 0)
 		log_warn("branch %s: cannot note its server's pid: %s, going on",
@@ -521,112 +259,4 @@ static int spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)
 	(void)!proc_wait(&pm->proc, KILL_PATIENCE_MS, &(int){0});
 	fence_forget(pm->fleet->reg, pm->slot->no);
 	return err_set(e, rc, "cannot watch the server: %s", strerrordesc_np(-rc));
-}
-
-static void plan_work(struct job *j)
-{
-	const struct start_spec spec = {
-		.branch = j->pm->branch,
-		.rd = j->rd,
-		.conf = j->conf,
-		.store_path = registry_path(j->pm->fleet->reg),
-		.first = j->first,
-		.written = j->watch ? pidfile_written : NULL,
-		.ctx = j->pm->slot,
-	};
-
-	j->rc = fence_end_orphans(j->orphan_key, j->orphan_id, &j->err);
-	if (j->rc < 0)
-		return;
-	j->rc = start_plan_make(&spec, &j->plan, &j->err);
-}
-
-static void plan_done(struct job *j)
-{
-	struct postmaster *pm = j->pm;
-
-	if (j->rc == 0)
-		pm->watched = true;
-	if (!job_is_current(j))
-		return;
-	if (j->rc == 0) {
-		pm->slot->orphan_key = 0;
-		pm->major = j->plan.major;
-		pm->log_off = j->plan.log_off;
-		pm->subscriptions = j->plan.subscriptions;
-		pm->promote = j->plan.promote;
-		pm->rd = rundir_get(j->rd);
-		j->rc = spawn(pm, &j->plan, &j->err);
-	}
-	if (j->rc < 0) {
-		pm_ended(pm, &j->err);
-		return;
-	}
-	pm_publish(pm);
-	loop_timer_arm(pm->deadline, start_timeout_ms(pm->conf));
-}
-
-/* On the loop: the job has its run directory, so the pool may go on. */
-static void run_dir_opened(void *ctx, int rc, struct rundir *rd)
-{
-	struct job *j = ctx;
-
-	if (rc < 0) {
-		j->rc = err_set(&j->err, rc,
-				"cannot open its directories in the mount: %s",
-				strerrordesc_np(-rc));
-	} else if (!job_is_current(j)) {
-		j->rc = -ECANCELED;
-	} else {
-		j->rd = rundir_get(rd);
-		if (pool_post(j->pm->fleet->pool, job_run, j) == 0)
-			return;
-		j->rc = err_set(&j->err, -ENOMEM, "out of memory");
-	}
-	job_finish(j);
-}
-
-/* Posts j, or frees it, as job_post: the doorman comes first. */
-static int job_post_opened(struct job *j)
-{
-	struct postmaster *pm = j->pm;
-	struct fleet *f = pm->fleet;
-	int rc;
-
-	rc = doorman_open(f->doorman, f->dirs, pm->branch, run_dir_opened, j);
-	if (rc < 0) {
-		job_free(j);
-		return rc;
-	}
-	pm->busy++;
-	f->jobs++;
-	return 0;
-}
-
-void pm_server_begin(struct postmaster *pm)
-{
-	CLEAN(err_fini) struct err e = ERR_INIT;
-	struct job *j;
-	int rc = -ENOMEM;
-
-	if (pm->busy) {
-		pm->begin_pending = true;
-		return;
-	}
-	pm->run++;
-	err_fini(&pm->failure);
-	(void)fleet_conf_put(pm->conf);
-	pm->conf = fleet_conf_now(pm->fleet);
-	j = job_new(pm, plan_work, plan_done);
-	if (j) {
-		j->watch = !pm->watched;
-		j->first = !pm->slot->ran;
-		j->orphan_key = pm->slot->orphan_key;
-		j->orphan_id = pm->slot->orphan_id;
-		rc = job_post_opened(j);
-	}
-	if (rc < 0) {
-		(void)err_set(&e, rc, "out of memory");
-		pm_ended(pm, &e);
-	}
 }

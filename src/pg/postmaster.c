@@ -6,6 +6,7 @@
  *	STOPPED --> STARTING --> RUNNING --> STOPPING --> STOPPED
  *	   ^  |        |  |                   ^    |
  *	   |  +-FAILED-+  +-------------------+    +--> FAILED
+ *	   +--> EXTERNAL (pmexternal.c), also from FAILED
  *
  * STARTING without a process yet (its files are being made ready) can be given up
  * at once; the job's result is then dropped, and only the next start waits for it.
@@ -35,12 +36,13 @@ static const struct {
 	const char *name;
 	unsigned allowed;
 } states[] = {
-	[PM_STOPPED] = {"stopped", TO(PM_STARTING)},
+	[PM_STOPPED] = {"stopped", TO(PM_STARTING) | TO(PM_EXTERNAL)},
 	[PM_STARTING] = {"starting", TO(PM_RUNNING) | TO(PM_STOPPING) | TO(PM_STOPPED) |
 					     TO(PM_FAILED)},
 	[PM_RUNNING] = {"running", TO(PM_STOPPING)},
 	[PM_STOPPING] = {"stopping", TO(PM_STOPPED) | TO(PM_FAILED)},
-	[PM_FAILED] = {"failed", TO(PM_STARTING) | TO(PM_STOPPED)},
+	[PM_FAILED] = {"failed", TO(PM_STARTING) | TO(PM_STOPPED) | TO(PM_EXTERNAL)},
+	[PM_EXTERNAL] = {"external", TO(PM_STOPPED)},
 };
 
 const char *pm_state_name(enum pm_state s)
@@ -57,18 +59,20 @@ const char *pm_name(struct postmaster *pm, char buf[static 64])
 	return buf;
 }
 
-static bool at_rest(const struct postmaster *pm)
+bool pm_at_rest(const struct postmaster *pm)
 {
-	return pm->state == PM_STOPPED || pm->state == PM_FAILED;
+	return pm->state == PM_STOPPED || pm->state == PM_FAILED ||
+	       pm->state == PM_EXTERNAL;
 }
 
-/* Does the socket's name stand for the server itself? */
+/* Does the socket's name stand for the server itself?  Not from its death on. */
 static bool is_open(const struct postmaster *pm)
 {
-	return pm->state == PM_RUNNING && !pm->draining;
+	return pm->state == PM_RUNNING && !pm->draining && pm->proc.pid &&
+	       !proc_has_ended(pm->proc.pidfd);
 }
 
-static uint64_t socket_fid(const struct postmaster *pm)
+uint64_t pm_socket_fid(const struct postmaster *pm)
 {
 	if (pm->slot->gone || pm->fleet->closing)
 		return 0;
@@ -84,7 +88,8 @@ void pm_publish(struct postmaster *pm)
 		LOCK_SCOPE(&pm->fleet->lock);
 		s->state = pm->state;
 		s->pid = pm->proc.pid;
-		s->socket_fid = socket_fid(pm);
+		s->socket_fid = pm_socket_fid(pm);
+		s->server_pidfd = is_open(pm) ? pm->proc.pidfd : -1;
 		old = s->monitor;
 		s->monitor = pm->state == PM_RUNNING ? monitor_get(pm->mon) : NULL;
 		(void)pthread_cond_broadcast(&pm->fleet->moved);
@@ -117,6 +122,25 @@ void pm_move(struct postmaster *pm, enum pm_state to, const char *reason)
 	pm_publish(pm);
 }
 
+void pm_note_asked(struct postmaster *pm)
+{
+	if (!pm->asked_ns)
+		pm->asked_ns = metric_now_ns();
+}
+
+void pm_begin(struct postmaster *pm)
+{
+	if (pm_external_look(pm, true))
+		return;
+	pm_note_asked(pm);
+	metric_add(&pm->fleet->wakes, 1);
+	pm->served = false;
+	pm_move(pm, PM_STARTING, NULL);
+	pm_time(pm, PM_TIME_BEGIN);
+	branch_touch(pm->branch);
+	pm_start_begin(pm);
+}
+
 /* ---- those who wait ---- */
 
 #define WANTS_REST                                                                     \
@@ -132,129 +156,6 @@ static void cancel_starters(struct postmaster *pm, const char *why)
 	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), &e);
 }
 
-static void tell_askers(struct postmaster *pm, int rc)
-{
-	struct asker *list = pm->askers;
-	uint64_t fid = socket_fid(pm);
-
-	pm->askers = NULL;
-	if (rc == 0 && !fid)
-		rc = -ENOENT;
-	while (list) {
-		struct asker *a = list;
-
-		list = a->next;
-		/* a server may have come up although the listener did not */
-		a->done(a->ctx, fid ? 0 : rc, fid);
-		free(a);
-	}
-}
-
-/* ---- clients ---- */
-
-static void refuse_for_failure(struct postmaster *pm, const char *why)
-{
-	char name[64], msg[128];
-
-	(void)snprintf(msg, sizeof(msg), "branch \"%s\" could not be started",
-		       pm_name(pm, name));
-	activation_refuse(pm->act, msg, why);
-}
-
-static void refuse_by_hand(struct postmaster *pm)
-{
-	char name[64], msg[128];
-
-	(void)snprintf(msg, sizeof(msg), "branch \"%s\" is stopped by hand",
-		       pm_name(pm, name));
-	activation_refuse(pm->act, msg, "Write running to its state file to start it.");
-}
-
-/* Is a wake refused for now?  Says so, with the last reason, to those held. */
-static bool refuse_for_now(struct postmaster *pm)
-{
-	int64_t left_ms = pm->slot->retry_at_ms - loop_now_ms();
-	char why[400];
-
-	if (left_ms <= 0)
-		return false;
-	(void)snprintf(why, sizeof(why), "%s (tried again in %" PRId64 " s)",
-		       pm->slot->reason ? pm->slot->reason : "it failed repeatedly",
-		       left_ms / 1000 + 1); /* cut off if too long */
-	refuse_for_failure(pm, why);
-	return true;
-}
-
-/* From here on somebody waits for a server. */
-static void note_asked(struct postmaster *pm)
-{
-	if (!pm->asked_ns)
-		pm->asked_ns = metric_now_ns();
-}
-
-static void begin(struct postmaster *pm)
-{
-	note_asked(pm);
-	metric_add(&pm->fleet->wakes, 1);
-	pm->served = false;
-	pm_move(pm, PM_STARTING, NULL);
-	branch_touch(pm->branch);
-	pm_server_begin(pm);
-}
-
-/* Clients are held and nobody serves them. */
-static void on_client(void *ctx)
-{
-	struct postmaster *pm = ctx;
-	struct branch_info info;
-
-	if (pm->slot->gone || pm->fleet->closing) {
-		activation_refuse(pm->act, "the branch is not available any more",
-				  NULL);
-		return;
-	}
-	if (pm->state == PM_RUNNING) {
-		pm_idle_reset(pm);
-		return;
-	}
-	/* while it stops they wait; what comes of them is decided at its end */
-	if (pm->state == PM_STOPPING)
-		note_asked(pm);
-	if (!at_rest(pm) || !activation_held(pm->act))
-		return;
-	branch_info(pm->branch, &info);
-	if (info.stopped_by_hand)
-		refuse_by_hand(pm);
-	else if (!refuse_for_now(pm))
-		begin(pm);
-}
-
-static void on_listening(void *ctx, int rc)
-{
-	struct postmaster *pm = ctx;
-	char name[64];
-
-	if (rc < 0 && rc != -ECANCELED)
-		log_warn("branch %s: cannot make its wake-up listener: %s, its socket "
-			 "cannot be reached until the next look-up",
-			 pm_name(pm, name), strerrordesc_np(-rc));
-	pm_publish(pm);
-	tell_askers(pm, rc);
-}
-
-static void on_settled(void *ctx)
-{
-	struct postmaster *pm = ctx;
-
-	fleet_check_down(pm->fleet);
-}
-
-static const struct activation_events activation_events = {
-	.client = on_client,
-	.listening = on_listening,
-	.settled = on_settled,
-};
-
 /* ---- results of a run ---- */
 
 void pm_started(struct postmaster *pm)
@@ -268,8 +169,11 @@ void pm_started(struct postmaster *pm)
 	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), NULL);
 	/* a callback may have stopped it again */
 	if (pm->state == PM_RUNNING) {
+		pm_time(pm, PM_TIME_OPEN);
 		activation_serve(pm->act, pm->rd);
-		tell_askers(pm, 0);
+		pm_tell_askers(pm, 0);
+		if (!activation_held(pm->act))
+			pm_times_tell(pm);
 	}
 }
 
@@ -302,15 +206,38 @@ static void count_success(struct slot *s)
 	s->retry_at_ms = 0;
 }
 
+void pm_what_next(struct postmaster *pm)
+{
+	bool wanted = pm->wanted;
+
+	/* a callback may have started it, or somebody else's server got in */
+	if (!pm_at_rest(pm) || pm_external_look(pm, false))
+		return;
+	pm->wanted = false;
+	if (wanted && !pm->slot->gone && !pm->fleet->closing)
+		pm_begin(pm);
+	else if (activation_asking(pm->act))
+		pm_client_came(pm);
+}
+
+/*
+ * A server that came up and broke later is no reason to refuse anybody: the next one
+ * serves those who came meanwhile, as Postgres itself would after a crash.
+ */
 static void after_failure(struct postmaster *pm, struct err *e)
 {
+	bool crashed = pm->served && !pm->slot->orphan_key;
+
 	metric_add(pm->served ? &pm->fleet->crashes : &pm->fleet->failed_starts, 1);
 	count_failure(pm);
-	pm->wanted = false;
 	pm_move(pm, PM_FAILED, err_text(e));
-	refuse_for_failure(pm, err_text(e));
-	pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
+	if (!crashed) {
+		pm->wanted = false;
+		pm_refuse_for_failure(pm, err_text(e));
+		pm_tell_waiters(pm, PM_WANT_BIT(PM_WANT_RUNNING), e);
+	}
 	pm_tell_waiters(pm, WANTS_REST, pm->slot->orphan_key ? e : NULL);
+	pm_what_next(pm);
 }
 
 static void after_stop(struct postmaster *pm)
@@ -318,17 +245,7 @@ static void after_stop(struct postmaster *pm)
 	count_success(pm->slot);
 	pm_move(pm, PM_STOPPED, NULL);
 	pm_tell_waiters(pm, WANTS_REST, NULL);
-	if (!at_rest(pm))
-		return; /* a callback started it */
-	if (pm->slot->gone || pm->fleet->closing) {
-		pm->wanted = false;
-	} else if (pm->wanted) {
-		pm->wanted = false;
-		begin(pm);
-		return;
-	}
-	if (activation_held(pm->act))
-		on_client(pm);
+	pm_what_next(pm);
 }
 
 void pm_ended(struct postmaster *pm, struct err *e)
@@ -339,14 +256,13 @@ void pm_ended(struct postmaster *pm, struct err *e)
 		after_failure(pm, e);
 	else
 		after_stop(pm);
-	if (at_rest(pm))
+	if (pm_at_rest(pm))
 		pm->asked_ns = 0;
 	loop_timer_arm(pm->linger, LISTENER_UNUSED_MS);
 	fleet_check_down(pm->fleet);
 }
 
-/* Gives up a start that has no process yet. */
-static void give_up_start(struct postmaster *pm)
+void pm_give_up_start(struct postmaster *pm)
 {
 	pm->run++;
 	pm->begin_pending = false;
@@ -359,8 +275,8 @@ static void give_up_start(struct postmaster *pm)
 static bool stop(struct postmaster *pm, enum stop_step step)
 {
 	if (pm->state == PM_STARTING && !pm->proc.pid)
-		give_up_start(pm);
-	if (at_rest(pm))
+		pm_give_up_start(pm);
+	if (pm_at_rest(pm))
 		return true;
 	pm_server_stop(pm, step);
 	return false;
@@ -381,11 +297,11 @@ static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
 		return;
 	}
 	pm_add_waiter(pm, PM_WANT_RUNNING, done, ctx);
-	note_asked(pm);
+	pm_note_asked(pm);
 	if (pm->state == PM_STOPPING)
 		pm->wanted = true;
-	else if (at_rest(pm))
-		begin(pm);
+	else if (pm_at_rest(pm))
+		pm_begin(pm);
 }
 
 static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step step,
@@ -395,8 +311,8 @@ static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step s
 	if (stop(pm, step)) {
 		if (pm->state == PM_FAILED && !pm->slot->orphan_key)
 			pm_move(pm, PM_STOPPED, NULL);
-		if (activation_held(pm->act))
-			on_client(pm);
+		if (activation_asking(pm->act))
+			pm_client_came(pm);
 		if (pm->slot->orphan_key)
 			pm_tell_one(done, ctx, -EBUSY,
 				    "processes of its server are still alive");
@@ -407,9 +323,21 @@ static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step s
 	pm_add_waiter(pm, want, done, ctx);
 }
 
+static bool refuse_external(struct postmaster *pm, fleet_done done, void *ctx)
+{
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	int rc = pm_external_error(pm, &e);
+
+	if (rc < 0 && done)
+		done(ctx, rc, &e);
+	return rc < 0;
+}
+
 void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		     void *ctx)
 {
+	if (refuse_external(pm, done, ctx))
+		return;
 	switch (want) {
 	case PM_WANT_RUNNING:
 		want_running(pm, done, ctx);
@@ -425,55 +353,35 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		activation_drop(pm->act);
 		activation_close(pm->act);
 		pm_publish(pm);
-		tell_askers(pm, -ENOENT);
+		pm_tell_askers(pm, -ENOENT);
 		want_rest(pm, want, STOP_IMMEDIATE, done, ctx);
 		break;
 	}
 }
 
-void postmaster_socket(struct postmaster *pm,
-		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx)
-{
-	uint64_t fid = socket_fid(pm);
-	struct asker *a;
-
-	if (fid || pm->slot->gone || pm->fleet->closing) {
-		done(ctx, fid ? 0 : -ENOENT, fid);
-		return;
-	}
-	a = calloc(1, sizeof(*a));
-	if (!a) {
-		done(ctx, -ENOMEM, 0);
-		return;
-	}
-	*a = (struct asker){pm->askers, done, ctx};
-	pm->askers = a;
-	activation_listen(pm->act);
-}
-
 void postmaster_close(struct postmaster *pm)
 {
 	cancel_starters(pm, "the file system is being unmounted");
-	activation_refuse(pm->act, "the file system is being unmounted", NULL);
+	pm_refuse_for_unmount(pm);
 	activation_close(pm->act);
 	pm_publish(pm);
-	tell_askers(pm, -ESHUTDOWN);
+	pm_tell_askers(pm, -ESHUTDOWN);
 	if (stop(pm, STOP_FAST))
 		pm_tell_waiters(pm, WANTS_REST, NULL);
 }
 
 bool postmaster_is_still(const struct postmaster *pm)
 {
-	return at_rest(pm) && !pm->busy && !pm->probes && !pm->asked && !pm->proc.pid &&
-	       activation_pending(pm->act) == 0;
+	return pm_at_rest(pm) && !pm->busy && !pm->probes && !pm->asked &&
+	       !pm->proc.pid && activation_pending(pm->act) == 0;
 }
 
 /* ---- its own life ---- */
 
 static bool is_needed(const struct postmaster *pm)
 {
-	return !postmaster_is_still(pm) || pm->waiters || pm->askers ||
-	       activation_fid(pm->act) || activation_held(pm->act) ||
+	return !postmaster_is_still(pm) || pm->state == PM_EXTERNAL || pm->waiters ||
+	       pm->askers || activation_fid(pm->act) || activation_held(pm->act) ||
 	       activation_relays(pm->act);
 }
 
@@ -496,7 +404,7 @@ static void on_linger(void *ctx)
 	}
 	if (is_needed(pm)) {
 		loop_timer_arm(pm->linger,
-			       at_rest(pm) ? LISTENER_UNUSED_MS : LINGER_CHECK_MS);
+			       pm_at_rest(pm) ? LISTENER_UNUSED_MS : LINGER_CHECK_MS);
 		return;
 	}
 	while (*p != pm)
@@ -515,7 +423,7 @@ int postmaster_get(struct fleet *f, struct slot *s, struct branch *b,
 		.dirs = f->dirs,
 		.refusals = &f->refusals,
 		.branch = b,
-		.events = &activation_events,
+		.events = &pm_client_events,
 	};
 	int rc;
 
@@ -530,6 +438,7 @@ int postmaster_get(struct fleet *f, struct slot *s, struct branch *b,
 	pm->slot = s;
 	pm->branch = branch_get(b);
 	pm->proc.pidfd = -1;
+	pm->user.pidfd = -1;
 	pm->state = s->state;
 	spec.ctx = pm;
 	rc = activation_new(&spec, &pm->act);
@@ -567,6 +476,7 @@ struct postmaster *postmaster_free(struct postmaster *pm)
 	(void)loop_timer_free(pm->idle);
 	(void)loop_timer_free(pm->linger);
 	(void)loop_io_free(pm->exit_io);
+	pm_external_release(pm);
 	clean_fd(&pm->proc.pidfd);
 	(void)monitor_put(pm->mon);
 	(void)rundir_put(pm->rd);

@@ -22,6 +22,8 @@ void postmaster_socket(struct postmaster *pm,
 void postmaster_reconfigured(struct postmaster *pm);
 /* As fleet_in_use. */
 void postmaster_in_use(struct postmaster *pm, fleet_used done, void *ctx);
+/* The data directory's lock file was made, written or removed. */
+void postmaster_lock_changed(struct postmaster *pm);
 /* The fleet shuts down: refuse clients, close the listener, stop. */
 void postmaster_close(struct postmaster *pm);
 /* Nothing runs and nothing is under way. */

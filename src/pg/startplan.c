@@ -55,6 +55,16 @@ static int read_version(struct maker *m, struct err *e)
 	return pgbin_find(m->spec->conf->bin_dir, rc, &m->bin_dir, e);
 }
 
+/* A name that a power cut has left without its bytes is not known to the kernel. */
+static int remove_in_data(struct maker *m, int fd, const char *name)
+{
+	int rc = unlinkat(fd, name, 0) < 0 ? -errno : 0;
+
+	if (rc == -EIO)
+		rc = overlay_unlink(m->data, OVERLAY_ROOT, name);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 /* Removes what an earlier server of this branch, or of its parent, left. */
 static int remove_stale(struct maker *m, struct err *e)
 {
@@ -75,11 +85,12 @@ static int remove_stale(struct maker *m, struct err *e)
 		return err_set(e, -errno, "cannot open the data directory: %s",
 			       strerrordesc_np(errno));
 	/* without restore_command, a server cannot even start with recovery.signal */
-	if ((unlinkat(fd, "postmaster.pid", 0) < 0 && errno != ENOENT) ||
-	    (unlinkat(fd, "recovery.signal", 0) < 0 && errno != ENOENT))
-		return err_set(e, -errno, "cannot remove a stale postmaster.pid: %s",
-			       strerrordesc_np(errno));
-	return 0;
+	rc = remove_in_data(m, fd, FLEET_LOCK_FILE);
+	if (rc == 0)
+		rc = remove_in_data(m, fd, "recovery.signal");
+	return rc < 0 ? err_set(e, rc, "cannot remove a stale lock file: %s",
+				strerrordesc_np(-rc))
+		      : 0;
 }
 
 static int write_run_file(struct maker *m, const char *name, const char *text,
@@ -356,8 +367,6 @@ int start_plan_make(const struct start_spec *spec, struct start_plan *ret_plan,
 		start_plan_fini(&plan);
 		return rc;
 	}
-	if (spec->written)
-		overlay_watch(m.data, "postmaster.pid", spec->written, spec->ctx);
 	*ret_plan = plan;
 	return 0;
 }

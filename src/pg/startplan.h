@@ -37,10 +37,6 @@ struct start_spec {
 	 * store was opened.
 	 */
 	bool first;
-	/* Called after each write to postmaster.pid from then on, as long as the
-	 * branch is referenced; NULL: that was asked for before. */
-	void (*written)(void *ctx);
-	void *ctx;
 };
 
 /*

@@ -86,6 +86,11 @@ int cowfile_stack(struct cowfile *f)
 	return rc;
 }
 
+bool cowfile_is_watched(const struct cowfile *f)
+{
+	return f->watched;
+}
+
 bool cowfile_is_wal(const struct cowfile *f)
 {
 	return f->is_wal;

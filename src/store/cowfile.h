@@ -43,6 +43,8 @@ int64_t cowfile_seek(struct cowfile *f, uint64_t off_bytes, int whence) MUST_CHE
  */
 int cowfile_sync(struct cowfile *f, int datasync) MUST_CHECK;
 
+/* Is it the one that overlay_watch named when it was opened first? */
+bool cowfile_is_watched(const struct cowfile *f);
 /* Was it in the directory for WAL (overlay.h) when it was opened first? */
 bool cowfile_is_wal(const struct cowfile *f);
 

@@ -152,6 +152,21 @@ for pid in "${pids[@]}"; do
 	ok 'mkdir, rmdir, starts and stops at once' wait "$pid"
 done
 
+# --- A lock file that a power cut has left without its bytes, as it is not fsynced
+
+set_state main running
+kill_daemon
+lock=$(find "$STORE/layers" -path '*/names/100/postmaster.pid' -lname 'f*' | head -n 1)
+ok 'main has left its lock file' test -n "$lock"
+fid=$(readlink "$lock")
+fid=${fid#f}
+ok 'its bytes are taken away' rm "${lock%/names/*}/full/${fid%%.*}"
+mount_only
+daemon=$(daemon_pid)
+set_state main running
+is 'the next start does not mind' "$(sql main 'select count(*) from t')" 2
+set_state main stopped
+
 # --- The end: nobody is in the mount any more
 
 daemon_is_gone() {

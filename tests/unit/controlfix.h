@@ -33,6 +33,7 @@ static struct {
 	struct statvfs space;
 	int sync_rc, want_rc, discard_rc;
 	bool hold_want; /* the fleet does not answer yet */
+	bool external;  /* somebody else's server is on all branches */
 	struct {
 		fleet_done done;
 		void *ctx;
@@ -333,6 +334,16 @@ int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,
 struct metrics *metrics_free(struct metrics *m)
 {
 	return m;
+}
+
+int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e)
+{
+	(void)f;
+	(void)b;
+	if (!world.external)
+		return 0;
+	(void)err_set(e, -EBUSY, "somebody is there");
+	return err_hint(e, "ask them");
 }
 
 int fleet_sync_commit(struct fleet *f, struct branch *b, struct err *e)

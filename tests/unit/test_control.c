@@ -343,6 +343,31 @@ static void test_audit(void **state)
 		    "\"there is no branch named 'gone'\"");
 }
 
+/* Nothing is asked of the fleet, and no flag is changed on the way to a refusal. */
+static void test_external(void **state)
+{
+	struct caller who = {ME, ME, 1};
+	struct branch *b;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	b = find_locked("a");
+	world.external = true;
+	assert_int_equal(set_state(b, "stopped"), -EBUSY);
+	check_error(ME, "branch 'a' is external: somebody is there\nhint: ask them\n");
+	assert_int_equal(set_state(b, "running"), -EBUSY);
+	assert_false(b->info.stopped_by_hand);
+	assert_int_equal(discard_as(ME, "a"), -EBUSY);
+	assert_int_equal(control_may_discard(control, &who, b), -EBUSY);
+	assert_int_equal(set_access(0, (mode_t)-1, 1234, (gid_t)-1), -EBUSY);
+	assert_int_equal(set_access(ME, 0750, (uid_t)-1, (gid_t)-1), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(world.wants); i++)
+		assert_int_equal(world.wants[i], 0);
+	assert_int_equal(create_as(ME, "b@a"), 0);
+	world.external = false;
+	assert_int_equal(discard_as(ME, "a"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -350,7 +375,7 @@ int main(void)
 		WORLD_TEST(test_socket_path), WORLD_TEST(test_discard),
 		WORLD_TEST(test_claims),      WORLD_TEST(test_rename),
 		WORLD_TEST(test_state),       WORLD_TEST(test_access),
-		WORLD_TEST(test_audit),
+		WORLD_TEST(test_audit),       WORLD_TEST(test_external),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

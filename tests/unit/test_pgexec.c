@@ -161,6 +161,28 @@ static void test_envp(void **state)
 
 #define PIDFILE_HEAD "4711\n/d\n1700000000\n5432\n../../.run/7\n"
 
+static void test_pidfile_owner(void **state)
+{
+	static const struct {
+		const char *row, *text;
+		bool ours;
+	} rows[] = {
+		{"empty", "", false},
+		{"no directory", "4711\n", false},
+		{"ours", "4711\n/m/.run/7/data\n1\n", true},
+		{"cut off behind it", "4711\n/m/.run/7/data", true},
+		{"of another branch", "4711\n/m/.run/17/data\n1\n", false},
+		{"by its name", "4711\n/m/b/data\n1\n", false},
+		{"in a container", "1\n/d\n1\n", false},
+		{"further down", "4711\n/m/b/data\n/m/.run/7/data\n", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		ROW_EQUAL(rows[i].row, pgexec_pidfile_is_ours(rows[i].text, 7),
+			  rows[i].ours);
+}
+
 static void test_pidfile(void **state)
 {
 	static const struct {
@@ -377,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_argv_order),
 		cmocka_unit_test(test_envp),
 		cmocka_unit_test(test_pidfile),
+		cmocka_unit_test(test_pidfile_owner),
 		cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_log_reason),
 		cmocka_unit_test(test_mapped_file),
