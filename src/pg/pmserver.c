@@ -47,7 +47,7 @@ struct job {
 	struct fleet_conf *conf;
 	struct rundir *rd;
 	int major;
-	bool subscriptions, promote, watch, first;
+	bool subscriptions, promote, first;
 	uint32_t orphan_key;
 	int orphan_id;
 	/* out */
@@ -338,13 +338,9 @@ static void fail_running_start(struct postmaster *pm, struct err *e)
 
 static int find_socket(struct postmaster *pm, struct err *e)
 {
-	struct overlay *run;
 	struct node_attr attr;
-	int rc;
+	int rc = overlay_lookup(rundir_run(pm->rd), OVERLAY_ROOT, PGEXEC_SOCKET, &attr);
 
-	rc = branch_run_overlay(pm->branch, &run);
-	if (rc == 0)
-		rc = overlay_lookup(run, OVERLAY_ROOT, PGEXEC_SOCKET, &attr);
 	if (rc < 0)
 		return err_set(e, rc, "the server is ready but has no socket: %s",
 			       strerrordesc_np(-rc));
@@ -374,10 +370,7 @@ static void serve(struct postmaster *pm, PGconn *conn)
 /* Is there nothing to do in the server but to note that?  Recovery is over. */
 static bool is_prepared(const struct job *j)
 {
-	struct overlay *data;
-
-	return !j->promote && branch_overlay(j->pm->branch, &data) == 0 &&
-	       subscan_none(data);
+	return !j->promote && subscan_none(rundir_data(j->rd));
 }
 
 static void prepare_work(struct job *j)
@@ -450,10 +443,10 @@ static void look_at_pidfile(struct postmaster *pm)
 {
 	CLEAN(clean_free) char *text = NULL;
 	struct pgexec_pidfile pf;
-	struct overlay *data;
 
-	if (!pm->proc.pid || branch_overlay(pm->branch, &data) < 0 ||
-	    overlay_read_file(data, "postmaster.pid", SMALL_FILE, &text, NULL) < 0 ||
+	if (!pm->proc.pid ||
+	    overlay_read_file(rundir_data(pm->rd), "postmaster.pid", SMALL_FILE, &text,
+			      NULL) < 0 ||
 	    pgexec_parse_pidfile(text, &pf) < 0 || pf.pid != pm->proc.pid)
 		return;
 	note_segment(pm, &pf);
@@ -531,7 +524,7 @@ static void plan_work(struct job *j)
 		.conf = j->conf,
 		.store_path = registry_path(j->pm->fleet->reg),
 		.first = j->first,
-		.written = j->watch ? pidfile_written : NULL,
+		.written = pidfile_written,
 		.ctx = j->pm->slot,
 	};
 
@@ -545,8 +538,6 @@ static void plan_done(struct job *j)
 {
 	struct postmaster *pm = j->pm;
 
-	if (j->rc == 0)
-		pm->watched = true;
 	if (!job_is_current(j))
 		return;
 	if (j->rc == 0) {
@@ -619,7 +610,6 @@ void pm_server_begin(struct postmaster *pm)
 	pm->conf = fleet_conf_now(pm->fleet);
 	j = job_new(pm, plan_work, plan_done);
 	if (j) {
-		j->watch = !pm->watched;
 		j->first = !pm->slot->ran;
 		j->orphan_key = pm->slot->orphan_key;
 		j->orphan_id = pm->slot->orphan_id;

@@ -43,7 +43,6 @@ struct postmaster {
 	struct asker *askers;
 	bool wanted;        /* start again after the stop that is under way */
 	bool begin_pending; /* STARTING, but a job of an earlier run is still out */
-	bool watched;       /* postmaster.pid is watched */
 	unsigned busy;      /* jobs of starts and burials */
 	unsigned probes;    /* probes under way */
 	unsigned asked;     /* questions of pmuse.c under way */

@@ -37,8 +37,8 @@ struct start_spec {
 	 * store was opened.
 	 */
 	bool first;
-	/* Called after each write to postmaster.pid from then on, as long as the
-	 * branch is referenced; NULL: that was asked for before. */
+	/* Called after each write to postmaster.pid from then on, as long as rd is
+	 * referenced, or longer.  The same at each start. */
 	void (*written)(void *ctx);
 	void *ctx;
 };
