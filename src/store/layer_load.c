@@ -5,7 +5,7 @@
  * lock file, signal files, replication slots and scratch directories.  The list
  * is the one that pg_basebackup leaves out.
  */
-#include "store/layer.h"
+#include "store/layer_priv.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -87,12 +87,6 @@ static int parse_fid(const char *name, uint64_t *ret_fid)
 	return text_parse_u64(name, 16, (UINT64_C(1) << OVERLAY_FID_BITS) - 1, ret_fid);
 }
 
-static void note_fid(struct layer *l, uint64_t fid)
-{
-	if (fid > l->max_fid && fid < FRESH_FID_FIRST)
-		l->max_fid = fid;
-}
-
 /* What a name's record says; damaged ones become ENTRY_BAD. */
 static enum entry_kind read_entry(const char *dirpath, int dirfd_, const char *name,
 				  uint64_t *ret_fid)
@@ -137,7 +131,7 @@ static int load_dirnames(struct layer *l, uint64_t dir)
 
 		if (!entry_set(names, ent->d_name, kind, fid, true))
 			return -ENOMEM;
-		note_fid(l, fid);
+		layer_note_fid_locked(l, fid);
 	}
 	names->bad = rc < 0;
 	return is_passing(rc) ? rc : 0;
@@ -166,7 +160,7 @@ static int load_part(struct layer *l, enum layer_part part, const char *part_nam
 					 ent->d_name);
 			continue;
 		}
-		note_fid(l, fid);
+		layer_note_fid_locked(l, fid);
 		rc = fn(l, fid);
 		if (rc < 0)
 			return rc;
@@ -215,16 +209,6 @@ static int check_delta(struct layer *l, uint64_t fid)
 	return 0;
 }
 
-static void forget_attrs(struct layer *l, uint64_t fid)
-{
-	struct attr_rec *a = NULL;
-
-	HASH_FIND(hh, l->attrs, &fid, sizeof(fid), a);
-	if (a)
-		HASH_DEL(l->attrs, a);
-	free(a);
-}
-
 static int add_attrs(struct layer *l, uint64_t fid)
 {
 	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
@@ -245,7 +229,7 @@ static int add_attrs(struct layer *l, uint64_t fid)
 		log_error("%s: damaged attributes, refusing the file", path);
 		a->bad = true;
 	}
-	forget_attrs(l, fid); /* of an attempt that failed half way */
+	layer_drop_attrs_locked(l, fid); /* of an attempt that failed half way */
 	if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		a->attrs.changed = st.st_mtim;
 	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
@@ -323,7 +307,7 @@ static int load_names(struct layer *l)
 			log_warn("%s/%s: not ours, ignoring", path, ent->d_name);
 			continue;
 		}
-		note_fid(l, dir);
+		layer_note_fid_locked(l, dir);
 		rc = load_dirnames(l, dir);
 		if (rc < 0)
 			return rc;
@@ -368,29 +352,56 @@ static int load_one(struct layer *l)
 		rc = load_fresh(l);
 	if (rc == 0)
 		count_subdirs(l);
-	if (rc == 0)
+	if (rc == 0) {
 		l->loaded = true;
-	else
-		log_error("%s: cannot read the layer: %s", l->dir, strerror(-rc));
+		return 0;
+	}
+	layer_drop_index_locked(l);
+	log_error("%s: cannot read the layer: %s", l->dir, strerror(-rc));
 	return rc;
 }
 
+/* --- who needs it --- */
+
 int layer_load(struct layer *l)
 {
-	struct layer *next;
+	unsigned depth = layer_depth(l), n = depth;
+	CLEAN(clean_free) struct layer **chain = calloc(depth, sizeof(struct layer *));
 	int rc = 0;
 
+	if (!chain)
+		return -ENOMEM;
+	/* all first: what is below stays while what is above is read */
+	for (struct layer *i = l; i; i = i->parent) {
+		WRITE_SCOPE(&i->lock);
+		i->holds++;
+		chain[--n] = i;
+	}
 	/* from the bottom up, without recursion: chains may be long */
-	do {
-		next = NULL;
-		for (struct layer *i = l; i; i = i->parent) {
-			READ_SCOPE(&i->lock);
-			if (i->loaded)
-				break;
-			next = i;
-		}
-		if (next)
-			rc = load_one(next);
-	} while (rc == 0 && next);
+	for (; rc == 0 && n < depth; n++)
+		rc = load_one(chain[n]);
+	if (rc < 0)
+		layer_unload(l);
 	return rc;
+}
+
+bool layer_index_get(struct layer *l)
+{
+	WRITE_SCOPE(&l->lock);
+	if (l->loaded)
+		l->holds++;
+	return l->loaded;
+}
+
+void layer_index_put(struct layer *l)
+{
+	WRITE_SCOPE(&l->lock);
+	if (--l->holds == 0 && l->loaded && layer_is_settled_locked(l))
+		layer_drop_index_locked(l);
+}
+
+void layer_unload(struct layer *l)
+{
+	for (; l; l = l->parent)
+		layer_index_put(l);
 }

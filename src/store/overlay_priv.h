@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * overlay_priv.h - what overlay.c, overlay_change.c, cowfile.c and cowfile_write.c
- * share; for them alone.
+ * overlay_priv.h - what the files of an overlay and its cowfiles share; for them alone.
  *
  * Locks, in the order in which they are taken:
  *   overlay->freeze   read: whoever changes the top layer; write: the freeze
@@ -44,6 +43,12 @@ struct cowfile {
 };
 
 struct overlay {
+	atomic_uint refs;
+	/* lock: the branch's */
+	bool touched;     /* handed out since it was looked at last */
+	int64_t since_ms; /* the time of that, or of a later look that found it in use
+			   */
+
 	pthread_rwlock_t freeze;
 	struct layer *top; /* lock: freeze; owned reference */
 	pthread_rwlock_t names;
@@ -82,8 +87,18 @@ void cowfile_settle_mtime(struct cowfile *f);
 int cowfile_read_parts(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
 		       uint64_t off_bytes) MUST_CHECK;
 
-/* With freeze and names held, at least for reading: what a name means (visible,
- * not damaged), an object's attributes, whether a directory shows nothing. */
+/*
+ * With freeze and names held, at least for reading.  stat of the topmost file of that
+ * number, with st_blocks as what no other branch shares; -ENOENT if no layer has one.
+ */
+int overlay_stat_file_locked(struct overlay *o, uint64_t fid,
+			     struct stat *ret_st) MUST_CHECK;
+/* The same for a directory: times of its topmost part, permissions of the one that it
+ * was made with.  -ESTALE if no layer knows it. */
+int overlay_stat_dir_locked(struct overlay *o, uint64_t fid,
+			    struct stat *ret_st) MUST_CHECK;
+/* What a name means (visible, not damaged), an object's attributes, whether a directory
+ * shows nothing. */
 int overlay_entry_locked(struct overlay *o, uint64_t dir, const char *name,
 			 const struct entry **ret_entry) MUST_CHECK;
 int overlay_attr_locked(struct overlay *o, uint64_t fid,
@@ -94,11 +109,14 @@ bool overlay_is_empty_locked(struct overlay *o, uint64_t dir);
 int overlay_open_locked(struct overlay *o, uint64_t fid,
 			struct cowfile **ret_file) MUST_CHECK;
 
+/* Makes durable all that was not fsynced. */
+int overlay_settle(struct overlay *o) MUST_CHECK;
+
 /* Moves the overlay to a new, empty top over the present one, which is sealed.
  * new_top: a layer whose parent is the present top; the reference passes over. */
 void overlay_freeze(struct overlay *o, struct layer *new_top);
-/* An overlay over a chain of layers, loading them; takes the reference over. */
+/* An overlay over a chain of layers, loading them; takes the reference over.  There is
+ * never more than one over a top layer. */
 int overlay_new(struct layer *top, struct overlay **ret_overlay) MUST_CHECK;
-struct overlay *overlay_free(struct overlay *o);
 
 #endif

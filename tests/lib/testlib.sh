@@ -206,13 +206,13 @@ servers_here() {
 }
 
 test_end() {
-	local rc=$? mnt i pid report again=()
+	local rc=$? mnt i pid report retry=()
 
 	trap - EXIT INT TERM
 	set +e
 	cd /
 	for ((i = ${#test_cleaners[@]} - 1; i >= 0; i--)); do
-		eval "${test_cleaners[i]}" || again+=("${test_cleaners[i]}")
+		eval "${test_cleaners[i]}" || retry+=("${test_cleaners[i]}")
 	done
 	for ((i = ${#test_mounts[@]} - 1; i >= 0; i--)); do
 		mnt=${test_mounts[i]}
@@ -232,7 +232,7 @@ test_end() {
 		kill -KILL "$pid" 2>/dev/null
 	done
 	kill_watched
-	for i in "${again[@]}"; do
+	for i in "${retry[@]}"; do
 		eval "$i"
 	done
 	for report in "$TMP"/sanitizer/*; do

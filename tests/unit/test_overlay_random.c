@@ -2,7 +2,7 @@
 /*
  * The same random operations on a branch and on a plain directory, compared after
  * each step by result and now and then as a whole.  Between them the branch is
- * frozen, branched, written on, reopened.  The seed is printed;
+ * frozen, branched, written on, taken out of memory, reopened.  The seed is printed;
  * PGBRANCHFS_SEED and PGBRANCHFS_OPS choose others.
  */
 #include "base/fd.h"
@@ -332,11 +332,11 @@ static void compare_bytes(struct world *w, const char *path)
 	close_both(w, &b);
 }
 
-static void join(char sub[static 64], const char *dir, const char *name)
+static void join(char sub[static 256], const char *dir, const char *name)
 {
 	bool root = strcmp(dir, ".") == 0;
 
-	(void)snprintf(sub, 64, "%s%s%.16s", root ? "" : dir, root ? "" : "/", name);
+	(void)snprintf(sub, 256, "%s%s%.16s", root ? "" : dir, root ? "" : "/", name);
 }
 
 struct listing {
@@ -367,7 +367,7 @@ static void compare_dir(struct world *w, const char *path, uint64_t fid)
 	assert_non_null(d);
 	assert_int_equal(overlay_readdir(w->o, fid, 0, on_entry, &ls), 0);
 	while ((ent = readdir(d)) != NULL) {
-		char sub[64];
+		char sub[256];
 		struct node_attr a;
 		struct stat st;
 
@@ -398,7 +398,8 @@ static void compare_dir(struct world *w, const char *path, uint64_t fid)
 static void use_branch(struct world *w, struct branch *b)
 {
 	w->branch = b;
-	assert_int_equal(branch_overlay(b, &w->o), 0);
+	assert_int_equal(branch_data_get(b, &w->o), 0);
+	overlay_put(w->o); /* borrowed: the branch has it until it is unloaded */
 }
 
 /* Makes a branch; goes on with it, or with the parent. */
@@ -421,6 +422,16 @@ static void op_branch(struct world *w)
 	}
 	if (rnd(w, 2))
 		assert_int_equal(branch_wait_durable(w->branch), 0);
+}
+
+/* As when nobody used it for a while. */
+static void op_unload(struct world *w)
+{
+	unsigned count;
+
+	same("unload", "all", registry_unload(w->reg, 0, &count), 0);
+	assert_true(count > 0);
+	use_branch(w, w->branch);
 }
 
 static void op_reopen(struct world *w)
@@ -446,7 +457,7 @@ static void sync_all(struct world *w, const char *path)
 	struct dirent *ent;
 
 	while ((ent = readdir(d)) != NULL) {
-		char sub[64];
+		char sub[256];
 		struct both b;
 		struct stat st;
 
@@ -507,6 +518,8 @@ static void step(struct world *w)
 	default:
 		if (rnd(w, 8) == 0)
 			op_branch(w);
+		else if (rnd(w, 4) == 0)
+			op_unload(w);
 	}
 }
 
