@@ -195,7 +195,8 @@ is 'and waits for its end' "$(cat "$MNT/ext/state")" external
 kill -KILL $their_pid
 wait $their_pid 2>/dev/null
 settles 'it ends' is_asleep ext
-ok 'its lock file is no obstacle then' write_state ext running
+# what the killed one leaves behind ends a moment later, and keeps us out until then
+settles 'its lock file is no obstacle then' write_state ext running
 is 'nothing is lost' "$(sql ext 'select count(*) from t')" 3
 unmount_store
 
