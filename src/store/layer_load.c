@@ -5,7 +5,7 @@
  * lock file, signal files, replication slots and scratch directories.  The list
  * is the one that pg_basebackup leaves out.
  */
-#include "store/layer.h"
+#include "store/layer_priv.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -87,12 +87,6 @@ static int parse_fid(const char *name, uint64_t *ret_fid)
 	return text_parse_u64(name, 16, (UINT64_C(1) << OVERLAY_FID_BITS) - 1, ret_fid);
 }
 
-static void note_fid(struct layer *l, uint64_t fid)
-{
-	if (fid > l->max_fid && fid < FRESH_FID_FIRST)
-		l->max_fid = fid;
-}
-
 /* What a name's record says; damaged ones become ENTRY_BAD. */
 static enum entry_kind read_entry(const char *dirpath, int dirfd_, const char *name,
 				  uint64_t *ret_fid)
@@ -137,7 +131,7 @@ static int load_dirnames(struct layer *l, uint64_t dir)
 
 		if (!entry_set(names, ent->d_name, kind, fid, true))
 			return -ENOMEM;
-		note_fid(l, fid);
+		layer_note_fid_locked(l, fid);
 	}
 	names->bad = rc < 0;
 	return is_passing(rc) ? rc : 0;
@@ -166,7 +160,7 @@ static int load_part(struct layer *l, enum layer_part part, const char *part_nam
 					 ent->d_name);
 			continue;
 		}
-		note_fid(l, fid);
+		layer_note_fid_locked(l, fid);
 		rc = fn(l, fid);
 		if (rc < 0)
 			return rc;
@@ -215,16 +209,6 @@ static int check_delta(struct layer *l, uint64_t fid)
 	return 0;
 }
 
-static void forget_attrs(struct layer *l, uint64_t fid)
-{
-	struct attr_rec *a = NULL;
-
-	HASH_FIND(hh, l->attrs, &fid, sizeof(fid), a);
-	if (a)
-		HASH_DEL(l->attrs, a);
-	free(a);
-}
-
 static int add_attrs(struct layer *l, uint64_t fid)
 {
 	char path[BFILE_PATH_MAX], text[NAME_TARGET_MAX + 1];
@@ -245,7 +229,7 @@ static int add_attrs(struct layer *l, uint64_t fid)
 		log_error("%s: damaged attributes, refusing the file", path);
 		a->bad = true;
 	}
-	forget_attrs(l, fid); /* of an attempt that failed half way */
+	layer_drop_attrs_locked(l, fid); /* of an attempt that failed half way */
 	if (fstatat(l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		a->attrs.changed = st.st_mtim;
 	HASH_ADD(hh, l->attrs, fid, sizeof(a->fid), a);
@@ -323,7 +307,7 @@ static int load_names(struct layer *l)
 			log_warn("%s/%s: not ours, ignoring", path, ent->d_name);
 			continue;
 		}
-		note_fid(l, dir);
+		layer_note_fid_locked(l, dir);
 		rc = load_dirnames(l, dir);
 		if (rc < 0)
 			return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * overlay.c - a branch's tree: resolving names and numbers over the chain, open files,
- * the freeze.  Changes of names are in overlay_change.c.
+ * overlay.c - a branch's tree: resolving names and numbers over the chain, the freeze.
+ * Changes of names are in overlay_change.c, open files in overlay_file.c.
  *
  * A name means what the topmost layer with an entry for (directory, name) says;
  * a file's attributes are those of its topmost part.  Because entries point to numbers,
@@ -119,11 +119,7 @@ static int stat_in_layer(struct layer *l, uint64_t fid, struct stat *ret_st)
 	return -EIO;
 }
 
-/*
- * stat of the topmost file of the chain, with st_blocks as what no other branch
- * shares; -ENOENT if no layer has one.
- */
-static int stat_file(struct overlay *o, uint64_t fid, struct stat *ret_st)
+int overlay_stat_file_locked(struct overlay *o, uint64_t fid, struct stat *ret_st)
 {
 	bool found = false, own = true;
 	blkcnt_t blocks = 0;
@@ -169,11 +165,8 @@ static bool dir_path(struct layer *l, uint64_t fid, bool *known, long *subdirs,
 	return true;
 }
 
-/*
- * The same for a directory: times of its topmost part, permissions of the one that it
- * was made with.  One that only follows from a fresh layer has no part.
- */
-static int stat_dir(struct overlay *o, uint64_t fid, struct stat *ret_st)
+/* One that only follows from a fresh layer has no part. */
+int overlay_stat_dir_locked(struct overlay *o, uint64_t fid, struct stat *ret_st)
 {
 	char first[BFILE_PATH_MAX] = "", last[BFILE_PATH_MAX] = "";
 	bool known = false;
@@ -232,10 +225,10 @@ int overlay_attr_locked(struct overlay *o, uint64_t fid, struct node_attr *ret)
 {
 	struct attrs a;
 	struct stat st;
-	int rc = stat_file(o, fid, &st);
+	int rc = overlay_stat_file_locked(o, fid, &st);
 
 	if (rc == -ENOENT)
-		rc = stat_dir(o, fid, &st);
+		rc = overlay_stat_dir_locked(o, fid, &st);
 	if (rc == 0)
 		rc = overlay_attrs_locked(o, fid, &a);
 	if (rc < 0)
@@ -398,7 +391,7 @@ int overlay_readdir(struct overlay *o, uint64_t dir, uint64_t after,
 
 	READ_SCOPE(&o->freeze);
 	READ_SCOPE(&o->names);
-	rc = stat_dir(o, dir, &st);
+	rc = overlay_stat_dir_locked(o, dir, &st);
 	if (rc == 0)
 		rc = list_locked(o, dir, after, &ls);
 	for (size_t i = 0; rc == 0 && i < ls.n; i++) {
@@ -446,184 +439,6 @@ int overlay_fsyncdir(struct overlay *o, uint64_t dir)
 	return rc;
 }
 
-/* --- open files --- */
-
-static struct cowfile *file_new(struct overlay *o, uint64_t fid)
-{
-	struct cowfile *f = calloc(1, sizeof(*f));
-
-	if (!f)
-		return NULL;
-	f->o = o;
-	f->fid = fid;
-	f->opens = 1;
-	(void)pthread_rwlock_init(&f->lock, NULL);
-	return f;
-}
-
-static int open_checked(struct overlay *o, uint64_t fid, struct cowfile **ret_file)
-{
-	struct cowfile *f;
-	struct stat st;
-	int rc = stat_file(o, fid, &st);
-
-	if (rc == -ENOENT)
-		return stat_dir(o, fid, &st) == 0 ? -EISDIR : -ESTALE;
-	if (rc < 0)
-		return rc;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	f = file_new(o, fid);
-	if (!f)
-		return -ENOMEM;
-	rc = cowfile_stack(f);
-	if (rc == 0) {
-		HASH_ADD(hh, o->open, fid, sizeof(f->fid), f);
-		if (!f->hh.tbl)
-			rc = -ENOMEM;
-	}
-	if (rc < 0) {
-		cowfile_free(f);
-		return rc;
-	}
-	*ret_file = f;
-	return 0;
-}
-
-static bool is_in_wal_dir(struct overlay *o, uint64_t fid)
-{
-	const struct entry *dir =
-		layer_chain_entry(o->top, OVERLAY_ROOT, OVERLAY_WAL_DIR);
-
-	if (!dir || dir->kind != ENTRY_DIR)
-		return false;
-	for (struct layer *l = o->top; l; l = l->parent) {
-		struct dirnames *d = dirnames_find(l->dirs, dir->fid);
-		struct entry *e, *next;
-
-		if (!d)
-			continue;
-		HASH_ITER(hh, d->entries, e, next)
-		if (e->fid == fid)
-			return true;
-	}
-	return false;
-}
-
-int overlay_open_locked(struct overlay *o, uint64_t fid, struct cowfile **ret_file)
-{
-	struct cowfile *f = NULL;
-	const struct entry *e;
-	int rc;
-
-	LOCK_SCOPE(&o->files);
-	HASH_FIND(hh, o->open, &fid, sizeof(fid), f);
-	if (f) {
-		f->opens++;
-		*ret_file = f;
-		return 0;
-	}
-	rc = open_checked(o, fid, &f);
-	if (rc < 0)
-		return rc;
-	if (o->watch_name) {
-		e = layer_chain_entry(o->top, OVERLAY_ROOT, o->watch_name);
-		f->watched = e && e->fid == fid;
-	}
-	f->is_wal = is_in_wal_dir(o, fid);
-	*ret_file = f;
-	return 0;
-}
-
-int overlay_open(struct overlay *o, uint64_t fid, struct cowfile **ret_file)
-{
-	READ_SCOPE(&o->freeze);
-	READ_SCOPE(&o->names);
-	return overlay_open_locked(o, fid, ret_file);
-}
-
-void overlay_close(struct overlay *o, struct cowfile *f)
-{
-	bool last;
-
-	if (!f)
-		return;
-	READ_SCOPE(&o->freeze);
-	cowfile_settle_mtime(f);
-	{
-		LOCK_SCOPE(&o->files);
-		last = --f->opens == 0;
-		if (last)
-			HASH_DEL(o->open, f);
-	}
-	if (!last)
-		return;
-	if (atomic_load(&f->unlinked))
-		layer_remove_file(o->top, f->fid);
-	cowfile_free(f);
-}
-
-struct fid_list {
-	uint64_t *v;
-	size_t n, cap;
-};
-
-static int fid_list_add(struct fid_list *ls, uint64_t fid)
-{
-	if (ls->n == ls->cap) {
-		size_t cap = ls->cap ? ls->cap * 2 : 64;
-		uint64_t *v = realloc(ls->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		ls->v = v;
-		ls->cap = cap;
-	}
-	ls->v[ls->n++] = fid;
-	return 0;
-}
-
-static void fid_list_fini(struct fid_list *ls)
-{
-	free(ls->v);
-}
-
-/* Files of the top layer whose map on disk is not the one in memory. */
-static int list_unsaved(struct overlay *o, struct fid_list *ls)
-{
-	struct bfile *f, *next;
-	int rc = 0;
-
-	READ_SCOPE(&o->freeze);
-	READ_SCOPE(&o->top->lock);
-	HASH_ITER(hh, o->top->files, f, next)
-	if (rc == 0 && dsync_dirty(&f->map_sync))
-		rc = fid_list_add(ls, f->fid);
-	return rc;
-}
-
-int overlay_sync(struct overlay *o)
-{
-	CLEAN(fid_list_fini) struct fid_list ls = {NULL, 0, 0};
-	int rc = list_unsaved(o, &ls);
-
-	for (size_t i = 0; i < ls.n; i++) {
-		struct cowfile *f;
-		int one = overlay_open(o, ls.v[i], &f);
-
-		if (one == -ESTALE)
-			continue; /* unlinked meanwhile */
-		if (one == 0) {
-			one = cowfile_sync(f, 0);
-			overlay_close(o, f);
-		}
-		rc = rc < 0 ? rc : one;
-	}
-	return rc;
-}
-
-/* --- whole files by path, for the daemon itself --- */
-
 int overlay_walk(struct overlay *o, const char *path, struct node_attr *ret_attr)
 {
 	CLEAN(clean_free) char *copy = strdup(path);
@@ -645,31 +460,4 @@ int overlay_walk(struct overlay *o, const char *path, struct node_attr *ret_attr
 	}
 	rc = overlay_attr_locked(o, dir, ret_attr);
 	return rc == -ESTALE ? -EIO : rc; /* a name without bytes */
-}
-
-int overlay_read_file(struct overlay *o, const char *path, size_t max_bytes,
-		      char **ret_buf, size_t *ret_len)
-{
-	CLEAN(clean_free) char *buf = NULL;
-	struct cowfile *f;
-	struct node_attr a;
-	ssize_t n;
-	int rc = overlay_walk(o, path, &a);
-
-	if (rc == 0)
-		rc = overlay_open(o, a.fid, &f);
-	if (rc < 0)
-		return rc;
-	buf = malloc(max_bytes + 1);
-	n = buf ? cowfile_read(f, buf, max_bytes + 1, 0) : -ENOMEM;
-	overlay_close(o, f);
-	if (n < 0)
-		return (int)n;
-	if ((size_t)n > max_bytes)
-		return -EFBIG;
-	buf[n] = '\0';
-	*ret_buf = steal(buf);
-	if (ret_len)
-		*ret_len = (size_t)n;
-	return 0;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * overlay_priv.h - what overlay.c, overlay_change.c, cowfile.c and cowfile_write.c
- * share; for them alone.
+ * overlay_priv.h - what the files of an overlay and its cowfiles share; for them alone.
  *
  * Locks, in the order in which they are taken:
  *   overlay->freeze   read: whoever changes the top layer; write: the freeze
@@ -82,8 +81,18 @@ void cowfile_settle_mtime(struct cowfile *f);
 int cowfile_read_parts(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
 		       uint64_t off_bytes) MUST_CHECK;
 
-/* With freeze and names held, at least for reading: what a name means (visible,
- * not damaged), an object's attributes, whether a directory shows nothing. */
+/*
+ * With freeze and names held, at least for reading.  stat of the topmost file of that
+ * number, with st_blocks as what no other branch shares; -ENOENT if no layer has one.
+ */
+int overlay_stat_file_locked(struct overlay *o, uint64_t fid,
+			     struct stat *ret_st) MUST_CHECK;
+/* The same for a directory: times of its topmost part, permissions of the one that it
+ * was made with.  -ESTALE if no layer knows it. */
+int overlay_stat_dir_locked(struct overlay *o, uint64_t fid,
+			    struct stat *ret_st) MUST_CHECK;
+/* What a name means (visible, not damaged), an object's attributes, whether a directory
+ * shows nothing. */
 int overlay_entry_locked(struct overlay *o, uint64_t dir, const char *name,
 			 const struct entry **ret_entry) MUST_CHECK;
 int overlay_attr_locked(struct overlay *o, uint64_t fid,
