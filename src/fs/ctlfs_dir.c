@@ -267,7 +267,7 @@ static bool any_entry(void *ctx, const char *name, uint64_t fid, mode_t type,
 /* NAME/data goes with NAME: the rmdir of it is granted where nothing is seen in it. */
 static int rmdir_data(fuse_req_t req, const struct node *dir)
 {
-	struct overlay *o;
+	CLEAN(overlay_putp) struct overlay *o = NULL;
 	bool found = false;
 	int rc = ctl_may_remove(req, dir);
 
@@ -275,7 +275,7 @@ static int rmdir_data(fuse_req_t req, const struct node *dir)
 		branch_renew_data(dir->b); /* the kernel takes it for gone */
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
-	rc = branch_overlay(dir->b, &o);
+	rc = branch_data_get(dir->b, &o);
 	if (rc == 0)
 		rc = overlay_readdir(o, OVERLAY_ROOT, 0, any_entry, &found);
 	if (rc == 0 && found)

@@ -35,7 +35,7 @@ static void reply_object(fuse_req_t req, const char *op, const struct node *dir,
 			 const struct node_attr *a)
 {
 	struct fuse_entry_param e;
-	struct node n = *dir; /* borrows dir's reference */
+	struct node n = *dir; /* borrows dir's references */
 	struct stat st;
 
 	if (rc < 0) {

@@ -78,16 +78,15 @@ static void handle_free(struct handle *h)
 	free(h);
 }
 
-/* Takes n's reference over. */
+/* Takes n's references over. */
 static struct handle *handle_new(struct node *n)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 
 	if (!h)
 		return NULL;
-	h->n = *n;
+	h->n = node_take(n);
 	h->ctl.log_fd = -1;
-	n->b = NULL;
 	LOCK_SCOPE(&open_handles.lock);
 	h->next = open_handles.first;
 	if (h->next)

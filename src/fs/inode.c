@@ -54,17 +54,25 @@ void node_bump_version(void)
 
 void node_put(struct node *n)
 {
+	n->o = overlay_put(n->o);
 	n->b = branch_put(n->b);
-	n->o = NULL;
+}
+
+struct node node_take(struct node *n)
+{
+	struct node was = *n;
+
+	*n = (struct node)NODE_INIT;
+	return was;
 }
 
 /* Finishes a node whose kind, fid, no and branch are set. */
 static int node_bind(struct node *n)
 {
 	if (n->kind == NODE_DATA)
-		return branch_overlay(n->b, &n->o);
+		return branch_data_get(n->b, &n->o);
 	if (n->kind == NODE_RUN)
-		return branch_run_overlay(n->b, &n->o);
+		return branch_run_get(n->b, &n->o);
 	return 0;
 }
 
@@ -76,8 +84,7 @@ int node_make(struct branch *b, enum node_kind kind, uint64_t fid,
 
 	if (rc < 0)
 		return rc;
-	*ret_node = n;
-	n.b = NULL;
+	*ret_node = node_take(&n);
 	return 0;
 }
 
@@ -149,8 +156,7 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
 	rc = node_bind(&n);
 	if (rc < 0)
 		return rc;
-	*ret_node = n;
-	n.b = NULL;
+	*ret_node = node_take(&n);
 	return 0;
 }
 

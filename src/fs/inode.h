@@ -5,8 +5,8 @@
  * Node ids carry all there is to know, so there is no inode table, a FORGET means
  * nothing (but for objects that lost their name, see dead.c) and a new daemon
  * understands the numbers of the old one.  A struct
- * node is what a request works on: it holds a reference on its branch until
- * node_put.  No locks here.
+ * node is what a request works on: it holds a reference on its branch, and on the
+ * overlay that it is in, until node_put.  No locks here.
  */
 #ifndef FS_INODE_H
 #define FS_INODE_H
@@ -61,7 +61,7 @@ struct node {
 	uint64_t fid;      /* as the overlay or the enum above knows it */
 	uint32_t no;       /* branch number, 0 for the root level */
 	struct branch *b;  /* referenced; NULL for the root level */
-	struct overlay *o; /* NODE_DATA and NODE_RUN: borrowed from b */
+	struct overlay *o; /* NODE_DATA and NODE_RUN: referenced */
 };
 
 #define NODE_INIT                                                                      \
@@ -74,8 +74,10 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node) MUST_CHECK;
 /* A node of branch b, on which it takes a reference. */
 int node_make(struct branch *b, enum node_kind kind, uint64_t fid,
 	      struct node *ret_node) MUST_CHECK;
-/* Gives the branch back; a cleaner. */
+/* Gives branch and overlay back; a cleaner. */
 void node_put(struct node *n);
+/* What n was, with its references; n is a NODE_INIT from then on. */
+struct node node_take(struct node *n);
 
 /* Is it served from an overlay? */
 static inline bool node_is_stored(const struct node *n)

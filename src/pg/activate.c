@@ -429,19 +429,16 @@ void activation_listen(struct activation *a)
 
 void activation_close(struct activation *a)
 {
-	struct overlay *run;
-
 	a->close_asked = a->listen_asked;
 	a->fid = 0;
 	a->io = loop_io_free(a->io);
-	a->home = rundir_put(a->home);
 	if (a->fd < 0)
 		return;
 	clean_fd(&a->fd);
 	a->fd = -1;
-	if (branch_run_overlay(a->spec.branch, &run) == 0)
-		(void)!overlay_unlink(run, OVERLAY_ROOT,
-				      DOORMAN_LISTENER); /* binding anew does it too */
+	(void)!overlay_unlink(rundir_run(a->home), OVERLAY_ROOT,
+			      DOORMAN_LISTENER); /* binding anew does it too */
+	a->home = rundir_put(a->home);
 }
 
 uint64_t activation_fid(const struct activation *a)

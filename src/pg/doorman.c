@@ -87,7 +87,7 @@ static void request_report(void *ctx)
 
 static void run_open(struct request *rq)
 {
-	rq->rc = rundir_open(rq->dirs, branch_no(rq->branch), &rq->rd);
+	rq->rc = rundir_open(rq->dirs, rq->branch, &rq->rd);
 	if (rq->rc == 0)
 		rq->rc = rundir_pin_data(rq->rd);
 }
@@ -99,15 +99,12 @@ static void report_open(struct request *rq)
 
 static int bind_listener(struct request *rq, int fd)
 {
+	struct overlay *run = rundir_run(rq->rd);
 	struct sockaddr_un addr;
 	struct node_attr attr;
-	struct overlay *run;
 	socklen_t len;
-	int rc;
+	int rc = overlay_unlink(run, OVERLAY_ROOT, DOORMAN_LISTENER);
 
-	rc = branch_run_overlay(rq->branch, &run);
-	if (rc == 0)
-		rc = overlay_unlink(run, OVERLAY_ROOT, DOORMAN_LISTENER);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
 	len = rundir_address(rq->rd, DOORMAN_LISTENER, &addr);
@@ -125,7 +122,7 @@ static int bind_listener(struct request *rq, int fd)
 
 static void run_listen(struct request *rq)
 {
-	rq->rc = rundir_open(rq->dirs, branch_no(rq->branch), &rq->rd);
+	rq->rc = rundir_open(rq->dirs, rq->branch, &rq->rd);
 	if (rq->rc < 0)
 		return;
 	rq->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -33,10 +33,10 @@ void lock_user_fini(struct lock_user *u)
 /* The file's text; NULL if there is none, or it cannot be read. */
 static char *read_lock(struct branch *b)
 {
-	struct overlay *data;
+	CLEAN(overlay_putp) struct overlay *data = NULL;
 	char *text = NULL;
 
-	if (branch_overlay(b, &data) < 0 ||
+	if (branch_data_get(b, &data) < 0 ||
 	    overlay_read_file(data, FLEET_LOCK_FILE, LOCK_BYTES_MAX, &text, NULL) < 0)
 		return NULL;
 	return text;
@@ -169,10 +169,10 @@ static void written(void *ctx)
 void fleet_lock_made(struct fleet *f, struct branch *b, pid_t pid)
 {
 	struct slot *s = fleet_slot(f, branch_no(b));
-	struct overlay *data;
+	CLEAN(overlay_putp) struct overlay *data = NULL;
 	int pidfd = -1;
 
-	if (!s || branch_overlay(b, &data) < 0) {
+	if (!s || branch_data_get(b, &data) < 0) {
 		log_error("branch %u: out of memory, not seeing its servers",
 			  branch_no(b));
 		return;

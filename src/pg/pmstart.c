@@ -35,13 +35,9 @@ static void fail_running_start(struct postmaster *pm, struct err *e)
 
 static int find_socket(struct postmaster *pm, struct err *e)
 {
-	struct overlay *run;
 	struct node_attr attr;
-	int rc;
+	int rc = overlay_lookup(rundir_run(pm->rd), OVERLAY_ROOT, PGEXEC_SOCKET, &attr);
 
-	rc = branch_run_overlay(pm->branch, &run);
-	if (rc == 0)
-		rc = overlay_lookup(run, OVERLAY_ROOT, PGEXEC_SOCKET, &attr);
 	if (rc < 0)
 		return err_set(e, rc, "the server is ready but has no socket: %s",
 			       strerrordesc_np(-rc));
@@ -71,10 +67,7 @@ static void serve(struct postmaster *pm, PGconn *conn)
 /* Is there nothing to do in the server but to note that?  Recovery is over. */
 static bool is_prepared(const struct pm_job *j)
 {
-	struct overlay *data;
-
-	return !j->promote && branch_overlay(j->pm->branch, &data) == 0 &&
-	       subscan_none(data);
+	return !j->promote && subscan_none(rundir_data(j->rd));
 }
 
 static void prepare_work(struct pm_job *j)
@@ -146,10 +139,10 @@ void pm_start_look(struct postmaster *pm)
 {
 	CLEAN(clean_free) char *text = NULL;
 	struct pgexec_pidfile pf;
-	struct overlay *data;
 
-	if (!pm->proc.pid || branch_overlay(pm->branch, &data) < 0 ||
-	    overlay_read_file(data, FLEET_LOCK_FILE, SMALL_FILE, &text, NULL) < 0 ||
+	if (!pm->proc.pid ||
+	    overlay_read_file(rundir_data(pm->rd), FLEET_LOCK_FILE, SMALL_FILE, &text,
+			      NULL) < 0 ||
 	    pgexec_parse_pidfile(text, &pf) < 0 || pf.pid != pm->proc.pid)
 		return;
 	note_segment(pm, &pf);

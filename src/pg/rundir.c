@@ -21,8 +21,12 @@ struct rundirs {
 struct rundir {
 	struct rundirs *dirs;
 	atomic_uint refs;
+	struct branch *branch; /* referenced */
+	struct overlay *run;   /* referenced */
 	int fd;
-	int data_fd; /* -1: not pinned; set once, before the handle is shared */
+	/* -1, NULL: not pinned; set once, before the handle is shared */
+	int data_fd;
+	struct overlay *data; /* referenced */
 };
 
 int rundirs_new(const char *mountpoint, struct rundirs **ret_dirs)
@@ -82,7 +86,7 @@ static void dirs_put(struct rundirs *d)
 		fd = steal_fd(&d->fd);
 }
 
-int rundir_open(struct rundirs *d, uint32_t no, struct rundir **ret_rd)
+int rundir_open(struct rundirs *d, struct branch *b, struct rundir **ret_rd)
 {
 	struct rundir *rd;
 	char name[16];
@@ -93,9 +97,12 @@ int rundir_open(struct rundirs *d, uint32_t no, struct rundir **ret_rd)
 		return -ENOMEM;
 	rd->dirs = d;
 	atomic_init(&rd->refs, 1);
+	rd->branch = branch_get(b);
 	rd->fd = rd->data_fd = -1;
-	(void)snprintf(name, sizeof(name), "%u", no); /* fits */
+	(void)snprintf(name, sizeof(name), "%u", branch_no(b)); /* fits */
 	rc = dirs_get(d, &top);
+	if (rc == 0)
+		rc = branch_run_get(b, &rd->run);
 	if (rc == 0) {
 		rd->fd = openat(top, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		rc = rd->fd < 0 ? -errno : 0;
@@ -109,6 +116,10 @@ int rundir_open(struct rundirs *d, uint32_t no, struct rundir **ret_rd)
 
 int rundir_pin_data(struct rundir *rd)
 {
+	int rc = rd->data ? 0 : branch_data_get(rd->branch, &rd->data);
+
+	if (rc < 0)
+		return rc;
 	if (rd->data_fd < 0)
 		rd->data_fd = openat(rd->fd, "data", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return rd->data_fd < 0 ? -errno : 0;
@@ -127,6 +138,9 @@ struct rundir *rundir_put(struct rundir *rd)
 	clean_fd(&rd->data_fd);
 	clean_fd(&rd->fd);
 	dirs_put(rd->dirs);
+	(void)overlay_put(rd->data);
+	(void)overlay_put(rd->run);
+	(void)branch_put(rd->branch);
 	free(rd);
 	return NULL;
 }
@@ -134,6 +148,16 @@ struct rundir *rundir_put(struct rundir *rd)
 int rundir_fd(const struct rundir *rd)
 {
 	return rd->fd;
+}
+
+struct overlay *rundir_run(const struct rundir *rd)
+{
+	return rd->run;
+}
+
+struct overlay *rundir_data(const struct rundir *rd)
+{
+	return rd->data;
 }
 
 socklen_t rundir_address(const struct rundir *rd, const char *name,

@@ -289,19 +289,12 @@ static int make_command(struct maker *m, struct err *e)
 	return 0;
 }
 
-/* Opens what the branch consists of; blocks until its layers are durable. */
-static int open_branch(struct maker *m, struct err *e)
+/* Blocks until the layers below the branch are on disk. */
+static int wait_durable(struct maker *m, struct err *e)
 {
-	int rc;
+	int rc = branch_wait_durable(m->spec->branch);
 
-	rc = branch_wait_durable(m->spec->branch);
-	if (rc < 0)
-		return err_set(e, rc, "cannot make the branch durable: %s",
-			       strerrordesc_np(-rc));
-	rc = branch_overlay(m->spec->branch, &m->data);
-	if (rc == 0)
-		rc = branch_run_overlay(m->spec->branch, &m->run);
-	return rc < 0 ? err_set(e, rc, "cannot open the branch: %s",
+	return rc < 0 ? err_set(e, rc, "cannot make the branch durable: %s",
 				strerrordesc_np(-rc))
 		      : 0;
 }
@@ -323,7 +316,7 @@ static int make_all(struct maker *m, struct err *e)
 	struct node_attr attr;
 	int rc;
 
-	rc = open_branch(m, e);
+	rc = wait_durable(m, e);
 	if (rc == 0)
 		rc = read_version(m, e);
 	if (rc == 0)
@@ -356,7 +349,12 @@ int start_plan_make(const struct start_spec *spec, struct start_plan *ret_plan,
 		    struct err *e)
 {
 	struct start_plan plan = START_PLAN_INIT;
-	CLEAN(maker_fini) struct maker m = {.spec = spec, .plan = &plan};
+	CLEAN(maker_fini) struct maker m = {
+		.spec = spec,
+		.plan = &plan,
+		.data = rundir_data(spec->rd),
+		.run = rundir_run(spec->rd),
+	};
 	int rc;
 
 	branch_info(spec->branch, &m.info);

@@ -59,8 +59,8 @@ struct branch *branch_put(struct branch *b)
 {
 	if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
 		return NULL;
-	overlay_free(b->data);
-	overlay_free(b->run);
+	overlay_put(b->data);
+	overlay_put(b->run);
 	if (atomic_load(&b->discarded) && !atomic_load(&b->trashed))
 		remove_run(b);
 	layer_put(b->top);
@@ -248,7 +248,7 @@ int branch_set_expires(struct branch *b, time_t expires, struct err *e)
 	return save_meta(b, &m, e);
 }
 
-int branch_overlay(struct branch *b, struct overlay **ret_overlay)
+int branch_data_get(struct branch *b, struct overlay **ret_overlay)
 {
 	int rc;
 
@@ -259,24 +259,25 @@ int branch_overlay(struct branch *b, struct overlay **ret_overlay)
 		if (rc < 0)
 			return rc;
 	}
-	*ret_overlay = b->data;
+	*ret_overlay = overlay_get(b->data);
 	return 0;
 }
 
 int branch_sync(struct branch *b)
 {
-	struct overlay *o;
+	CLEAN(overlay_putp) struct overlay *o = NULL;
 
 	{
 		LOCK_SCOPE(&b->lock);
-		o = b->data;
+		if (b->data)
+			o = overlay_get(b->data);
 	}
 	if (!o || (atomic_load(&b->discarded) && !atomic_load(&b->trashed)))
 		return 0;
 	return overlay_sync(o);
 }
 
-int branch_run_overlay(struct branch *b, struct overlay **ret_overlay)
+int branch_run_get(struct branch *b, struct overlay **ret_overlay)
 {
 	LOCK_SCOPE(&b->lock);
 	if (!b->run) {
@@ -297,7 +298,7 @@ int branch_run_overlay(struct branch *b, struct overlay **ret_overlay)
 		if (rc < 0)
 			return rc;
 	}
-	*ret_overlay = b->run;
+	*ret_overlay = overlay_get(b->run);
 	return 0;
 }
 
@@ -324,9 +325,9 @@ static bool collect_name(void *ctx, const char *name, uint64_t fid, mode_t type,
 
 int branch_run_clear(struct branch *b)
 {
+	CLEAN(overlay_putp) struct overlay *o = NULL;
 	struct name_list ls = {NULL, 0};
-	struct overlay *o;
-	int rc = branch_run_overlay(b, &o);
+	int rc = branch_run_get(b, &o);
 
 	if (rc == 0)
 		rc = overlay_readdir(o, OVERLAY_ROOT, 0, collect_name, &ls);

@@ -40,16 +40,23 @@ int overlay_new(struct layer *top, struct overlay **ret_overlay)
 	(void)pthread_rwlock_init(&o->names, NULL);
 	(void)pthread_mutex_init(&o->files, NULL);
 	o->top = top;
+	atomic_init(&o->refs, 1);
 	atomic_init(&o->next_fid, top->max_fid + 1);
 	*ret_overlay = o;
 	return 0;
 }
 
-struct overlay *overlay_free(struct overlay *o)
+struct overlay *overlay_get(struct overlay *o)
+{
+	atomic_fetch_add(&o->refs, 1);
+	return o;
+}
+
+struct overlay *overlay_put(struct overlay *o)
 {
 	struct cowfile *f, *next;
 
-	if (!o)
+	if (!o || atomic_fetch_sub(&o->refs, 1) != 1)
 		return NULL;
 	HASH_ITER(hh, o->open, f, next)
 	{

@@ -7,6 +7,9 @@
  * fifo or socket keeps for life, whatever its name, in this branch and in those
  * made from it.  Copy-up never changes it.  OVERLAY_ROOT is the top directory.
  *
+ * An overlay is reference counted: branch_data_get and branch_run_get hand one out,
+ * overlay_put gives it back.
+ *
  * All functions are thread-safe and return 0 or -errno.  Names are single
  * components without '/', checked by the caller for "." and "..".  No function
  * keeps a lock over an fsync.  Ownership of objects is not stored here: the
@@ -47,6 +50,14 @@ enum {
 	SET_ATIME_NOW = 32,
 };
 #define SET_TIMES (SET_MTIME | SET_MTIME_NOW | SET_ATIME | SET_ATIME_NOW)
+
+struct overlay *overlay_get(struct overlay *o);
+struct overlay *overlay_put(struct overlay *o); /* NULL is fine; returns NULL */
+/* CLEAN(overlay_putp): gives a local reference back. */
+static inline void overlay_putp(struct overlay **o)
+{
+	*o = overlay_put(*o);
+}
 
 int overlay_lookup(struct overlay *o, uint64_t dir, const char *name,
 		   struct node_attr *ret_attr) MUST_CHECK;

@@ -43,6 +43,7 @@ struct cowfile {
 };
 
 struct overlay {
+	atomic_uint refs;
 	pthread_rwlock_t freeze;
 	struct layer *top; /* lock: freeze; owned reference */
 	pthread_rwlock_t names;
@@ -106,8 +107,8 @@ int overlay_open_locked(struct overlay *o, uint64_t fid,
 /* Moves the overlay to a new, empty top over the present one, which is sealed.
  * new_top: a layer whose parent is the present top; the reference passes over. */
 void overlay_freeze(struct overlay *o, struct layer *new_top);
-/* An overlay over a chain of layers, loading them; takes the reference over. */
+/* An overlay over a chain of layers, loading them; takes the reference over.  There is
+ * never more than one over a top layer. */
 int overlay_new(struct layer *top, struct overlay **ret_overlay) MUST_CHECK;
-struct overlay *overlay_free(struct overlay *o);
 
 #endif

@@ -181,14 +181,14 @@ uint64_t branch_generation(const struct branch *b);
 uint64_t branch_data_generation(const struct branch *b);
 void branch_renew_data(struct branch *b);
 
-/* The branch's data directory; loaded at first use, valid while b is referenced. */
-int branch_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
+/* A reference on the branch's data directory, which is loaded if need be. */
+int branch_data_get(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 /*
- * The branch's run directory: a scratch overlay in STORE/run, never synced,
+ * The same for its run directory: a scratch overlay in STORE/run, never synced,
  * for its sockets and generated configuration; made at first use, emptied by
  * branch_run_clear and at every mount.
  */
-int branch_run_overlay(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
+int branch_run_get(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 int branch_run_clear(struct branch *b) MUST_CHECK;
 /* Opens STORE/run/NO.log for the server's output (O_APPEND) or for reading. */
 int branch_log_open(struct branch *b, int flags) MUST_CHECK;

@@ -119,21 +119,31 @@ static inline struct branch *make(struct fixture *fx, const char *name,
 	return b;
 }
 
-static inline int write_in(struct branch *b, const char *path, const char *text)
+/* Its data, borrowed: for tests in which nothing unloads it meanwhile. */
+static inline struct overlay *data_of(struct branch *b)
 {
 	struct overlay *o;
-	int rc = branch_overlay(b, &o);
+
+	assert_int_equal(branch_data_get(b, &o), 0);
+	overlay_put(o);
+	return o;
+}
+
+static inline int write_in(struct branch *b, const char *path, const char *text)
+{
+	CLEAN(overlay_putp) struct overlay *o = NULL;
+	int rc = branch_data_get(b, &o);
 
 	return rc < 0 ? rc : overlay_write_file(o, path, text, strlen(text), 0600);
 }
 
 static inline void expect(struct branch *b, const char *path, const char *want)
 {
+	CLEAN(overlay_putp) struct overlay *o = NULL;
 	CLEAN(clean_free) char *text = NULL;
-	struct overlay *o;
 	int rc;
 
-	assert_int_equal(branch_overlay(b, &o), 0);
+	assert_int_equal(branch_data_get(b, &o), 0);
 	rc = overlay_read_file(o, path, 4096, &text, NULL);
 	if (!want)
 		ROW_EQUAL(path, rc, -ENOENT);

@@ -24,7 +24,7 @@ static int read_big(struct fixture *fx, const char *branch, char *ret_sum)
 	int rc;
 
 	assert_non_null(b);
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	rc = overlay_lookup(o, OVERLAY_ROOT, "big", &a); /* as the mount does */
 	if (rc == 0)
 		rc = overlay_read_file(o, "big", BIG, &text, &len);
@@ -59,10 +59,10 @@ static void make_stack(struct fixture *fx, struct stack *st)
 
 	assert_non_null(bytes);
 	memset(bytes, 'm', BIG);
-	assert_int_equal(branch_overlay(fx->main, &o), 0);
+	o = data_of(fx->main);
 	assert_int_equal(overlay_write_file(o, "big", bytes, BIG, 0600), 0);
 	b = make(fx, "b", fx->main);
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	assert_int_equal(overlay_walk(o, "big", &a), 0);
 	st->fid = a.fid;
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
@@ -174,7 +174,7 @@ static void test_short_part(void **state)
 	reopen(fx);
 	expect_big(fx, "half a full", "b", -EIO, NULL);
 	b = registry_find(fx->reg, "b");
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	assert_int_equal(overlay_walk(o, "big", &a), 0);
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
 	assert_int_equal(cowfile_read(f, buf, 1, 0), 1); /* its own block */
@@ -210,7 +210,7 @@ static int list(struct fixture *fx, const char *branch, uint64_t dir, unsigned *
 	int rc;
 
 	assert_non_null(b);
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	*ret_n = 0;
 	rc = overlay_readdir(o, dir, 0, count_name, ret_n);
 	branch_put(b);
@@ -232,7 +232,7 @@ static void test_name_without_file(void **state)
 	reopen(fx);
 	assert_int_equal(list(fx, "main", OVERLAY_ROOT, &n), 0);
 	assert_int_equal(n, before);
-	assert_int_equal(branch_overlay(fx->main, &o), 0);
+	o = data_of(fx->main);
 	assert_int_equal(overlay_lookup(o, OVERLAY_ROOT, "big", &a), -EIO);
 	expect(fx->main, "PG_VERSION", "15\n");
 	put_back(fx, st.full);
@@ -255,7 +255,7 @@ static void test_directory_of_names(void **state)
 		reopen(fx);
 		b = registry_find(fx->reg, "b");
 		expect(b, "PG_VERSION", "15\n");
-		assert_int_equal(branch_overlay(b, &o), 0);
+		o = data_of(b);
 		assert_int_equal(overlay_lookup(o, st.dir, "of-b", &a), -EIO);
 		assert_int_equal(overlay_lookup(o, st.dir, "1", &a), -EIO);
 		ROW_EQUAL(rows[i],

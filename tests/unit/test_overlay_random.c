@@ -398,7 +398,8 @@ static void compare_dir(struct world *w, const char *path, uint64_t fid)
 static void use_branch(struct world *w, struct branch *b)
 {
 	w->branch = b;
-	assert_int_equal(branch_overlay(b, &w->o), 0);
+	assert_int_equal(branch_data_get(b, &w->o), 0);
+	overlay_put(w->o); /* borrowed: the branch has it until it is unloaded */
 }
 
 /* Makes a branch; goes on with it, or with the parent. */

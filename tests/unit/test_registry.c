@@ -56,13 +56,8 @@ static void test_fresh_copy(void **state)
 		b = registry_find(fx->reg, "b1");
 		expect(b, "pg_replslot/mine", "slot");
 		expect(b, "postmaster.pid", "2\n");
-		{
-			struct overlay *o;
-
-			assert_int_equal(branch_overlay(b, &o), 0);
-			assert_int_equal(
-				overlay_unlink(o, OVERLAY_ROOT, "postmaster.pid"), 0);
-		}
+		assert_int_equal(
+			overlay_unlink(data_of(b), OVERLAY_ROOT, "postmaster.pid"), 0);
 		expect(b, "postmaster.pid", NULL);
 	}
 	branch_put(b);
@@ -134,7 +129,7 @@ static void test_unsynced(void **state)
 	struct node_attr a;
 	struct cowfile *f;
 
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	assert_int_equal(overlay_walk(o, "base/1", &a), 0);
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
 	assert_int_equal(cowfile_write(f, "T", 1, 0), 0);
@@ -152,7 +147,6 @@ static void test_few_descriptors(void **state)
 {
 	struct fixture *fx = *state;
 	struct rlimit lim, low;
-	struct overlay *o;
 	char name[16];
 
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &lim), 0);
@@ -160,7 +154,6 @@ static void test_few_descriptors(void **state)
 	low.rlim_cur = 64;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
 	reopen(fx); /* the cache takes its bound from the limit */
-	assert_int_equal(branch_overlay(fx->main, &o), 0);
 	for (int i = 0; i < 300; i++) {
 		(void)snprintf(name, sizeof(name), "f%d", i);
 		ROW_EQUAL(name, write_in(fx->main, name, name), 0);
@@ -358,7 +351,7 @@ static void test_unlinked_open(void **state)
 	struct cowfile *f;
 	char buf[8] = "";
 
-	assert_int_equal(branch_overlay(fx->main, &o), 0);
+	o = data_of(fx->main);
 	assert_int_equal(overlay_mknod(o, OVERLAY_ROOT, "t", S_IFREG | 0600, &a), 0);
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
 	assert_int_equal(cowfile_write(f, "abc", 3, 0), 0);
@@ -414,7 +407,7 @@ static uint64_t number_in(struct branch *b)
 	struct cowfile *f;
 	uint64_t n = 0;
 
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	assert_int_equal(overlay_walk(o, "n", &a), 0);
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
 	assert_int_equal(cowfile_read(f, &n, sizeof(n), 0), sizeof(n));
@@ -455,7 +448,7 @@ static void test_branching_under_writes(void **state)
 			CPU_SET(cpu, &one);
 	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
 	assert_int_equal(write_in(fx->main, "n", "12345678"), 0);
-	assert_int_equal(branch_overlay(fx->main, &w.o), 0);
+	w.o = data_of(fx->main);
 	assert_int_equal(overlay_walk(w.o, "n", &a), 0);
 	assert_int_equal(overlay_open(w.o, a.fid, &w.f), 0);
 	assert_int_equal(pthread_create(&w.thread, NULL, write_on, &w), 0);

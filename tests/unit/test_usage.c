@@ -53,7 +53,7 @@ static uint64_t du(struct branch *b)
 	struct sum s = {NULL, {0}, 0, 0};
 	struct node_attr a;
 
-	assert_int_equal(branch_overlay(b, &s.o), 0);
+	s.o = data_of(b);
 	assert_int_equal(overlay_readdir(s.o, OVERLAY_ROOT, 0, collect, &s), 0);
 	assert_int_equal(overlay_walk(s.o, "base", &a), 0);
 	assert_int_equal(overlay_readdir(s.o, a.fid, 0, collect, &s), 0);
@@ -70,7 +70,7 @@ static struct cowfile *open_path(struct branch *b, const char *path)
 	struct node_attr a;
 	struct cowfile *f;
 
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	assert_int_equal(overlay_walk(o, path, &a), 0);
 	assert_int_equal(overlay_open(o, a.fid, &f), 0);
 	return f;
@@ -122,7 +122,7 @@ static void test_follows_changes(void **state)
 	assert_int_equal(own_bytes(b), du(b));
 	/* unlinked, and free at the last close */
 	assert_int_equal(cowfile_write(f, buf, MIB, 0), 0);
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	{
 		struct node_attr base;
 
@@ -156,7 +156,7 @@ static void test_shared_from_below(void **state)
 	struct overlay *o;
 
 	assert_non_null(buf);
-	assert_int_equal(branch_overlay(b, &o), 0);
+	o = data_of(b);
 	assert_int_equal(overlay_write_file(o, "big", buf, MIB, 0600), 0);
 	c = make(fx, "c", b);
 	assert_int_equal(write_in(c, "small", "x"), 0);
