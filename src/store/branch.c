@@ -94,15 +94,6 @@ void branch_touch(struct branch *b)
 	atomic_store(&b->last_active, (long long)time(NULL));
 }
 
-static unsigned depth_of(const struct layer *l)
-{
-	unsigned n = 0;
-
-	for (; l; l = l->parent)
-		n++;
-	return n;
-}
-
 void branch_info(struct branch *b, struct branch_info *ret)
 {
 	char name[NAME_LEN_MAX + 1];
@@ -115,7 +106,8 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	{
 		LOCK_SCOPE(&b->lock);
 		m = b->meta;
-		ret->depth = depth_of(b->top);
+		ret->depth = layer_depth(b->top);
+		ret->loaded = b->data || b->run;
 	}
 	(void)snprintf(ret->name, sizeof(ret->name), "%s", b->name);
 	(void)snprintf(ret->parent, sizeof(ret->parent), "%s", m.parent);
@@ -259,19 +251,22 @@ int branch_data_get(struct branch *b, struct overlay **ret_overlay)
 		if (rc < 0)
 			return rc;
 	}
+	b->data->touched = true;
 	*ret_overlay = overlay_get(b->data);
 	return 0;
 }
 
+/* Without loading it, nor keeping it from being unloaded: NULL if it is not. */
+static struct overlay *get_loaded(struct branch *b, struct overlay *const *o)
+{
+	LOCK_SCOPE(&b->lock);
+	return *o ? overlay_get(*o) : NULL;
+}
+
 int branch_sync(struct branch *b)
 {
-	CLEAN(overlay_putp) struct overlay *o = NULL;
+	CLEAN(overlay_putp) struct overlay *o = get_loaded(b, &b->data);
 
-	{
-		LOCK_SCOPE(&b->lock);
-		if (b->data)
-			o = overlay_get(b->data);
-	}
 	if (!o || (atomic_load(&b->discarded) && !atomic_load(&b->trashed)))
 		return 0;
 	return overlay_sync(o);
@@ -289,6 +284,8 @@ int branch_run_get(struct branch *b, struct overlay **ret_overlay)
 		l = layer_new_scratch(&b->reg->store, dir);
 		if (!l)
 			return -ENOMEM;
+		if (b->run_fid > l->max_fid)
+			l->max_fid = b->run_fid;
 		rc = layer_make_dirnames(l, OVERLAY_ROOT, 0700, NULL);
 		if (rc < 0) {
 			layer_put(l);
@@ -298,6 +295,7 @@ int branch_run_get(struct branch *b, struct overlay **ret_overlay)
 		if (rc < 0)
 			return rc;
 	}
+	b->run->touched = true;
 	*ret_overlay = overlay_get(b->run);
 	return 0;
 }
@@ -325,11 +323,11 @@ static bool collect_name(void *ctx, const char *name, uint64_t fid, mode_t type,
 
 int branch_run_clear(struct branch *b)
 {
-	CLEAN(overlay_putp) struct overlay *o = NULL;
+	CLEAN(overlay_putp) struct overlay *o = get_loaded(b, &b->run);
 	struct name_list ls = {NULL, 0};
-	int rc = branch_run_get(b, &o);
+	int rc = 0;
 
-	if (rc == 0)
+	if (o)
 		rc = overlay_readdir(o, OVERLAY_ROOT, 0, collect_name, &ls);
 	for (size_t i = 0; i < ls.n; i++) {
 		if (rc == 0 && ls.v[i])

@@ -79,7 +79,7 @@ struct layer *layer_get(struct layer *l)
 	return l;
 }
 
-static void layer_unload(struct layer *l)
+void layer_drop_index_locked(struct layer *l)
 {
 	struct bfile *f, *next_file;
 	struct attr_rec *a, *next_attr;
@@ -95,13 +95,14 @@ static void layer_unload(struct layer *l)
 		HASH_DEL(l->attrs, a);
 		free(a);
 	}
+	l->loaded = false;
 }
 
 struct layer *layer_put(struct layer *l)
 {
 	if (!l || atomic_fetch_sub(&l->refs, 1) != 1)
 		return NULL;
-	layer_unload(l);
+	layer_drop_index_locked(l); /* nobody else has it */
 	layer_put(l->parent);
 	if (!l->scratch)
 		atomic_fetch_sub(&l->store->layer_count, 1);
@@ -151,6 +152,15 @@ int layer_subdir_weight(const struct layer *l, uint64_t dir, const struct entry 
 	if (l->parent)
 		old = layer_chain_entry(l->parent, dir, e->name);
 	return (e->kind == ENTRY_DIR) - (old && old->kind == ENTRY_DIR);
+}
+
+unsigned layer_depth(const struct layer *l)
+{
+	unsigned n = 0;
+
+	for (; l; l = l->parent)
+		n++;
+	return n;
 }
 
 static struct bfile *file_find(struct layer *l, uint64_t fid)

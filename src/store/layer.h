@@ -13,6 +13,9 @@
  * its index is read without a lock.  The index of a layer that is not sealed is guarded
  * by its rwlock `lock` (functions ending in _locked want it held for writing).
  * Layers are reference counted and hold a reference to their parent.
+ *
+ * The index is in memory while somebody holds it (layer_load, layer_unload), and longer
+ * where it says something that the disk does not know yet.
  */
 #ifndef STORE_LAYER_H
 #define STORE_LAYER_H
@@ -73,8 +76,9 @@ struct layer {
 
 	pthread_rwlock_t lock;
 	atomic_bool sealed;
-	bool loaded; /* lock: lock */
-	bool made;   /* the directory exists; lock: lock */
+	unsigned holds; /* lock: lock; who needs the index */
+	bool loaded;    /* lock: lock */
+	bool made;      /* the directory exists; lock: lock */
 	bool part_made[PART_COUNT];
 	uint64_t max_fid; /* largest number given out in it, or below it */
 	struct dirnames *dirs;
@@ -99,8 +103,14 @@ struct layer *layer_new_scratch(struct store *s, const char *dir);
 struct layer *layer_get(struct layer *l);
 struct layer *layer_put(struct layer *l); /* NULL is fine; returns NULL */
 
-/* Reads the index from disk, that of the layers below first; at first use only. */
+/* One hold more on the index of this layer and of all below it; what is not in memory
+ * is read from disk, the lowest first. */
 int layer_load(struct layer *l) MUST_CHECK;
+/* Gives that back.  An index that nobody holds goes, once all of it is on disk. */
+void layer_unload(struct layer *l);
+
+/* How many layers that is, with all below it. */
+unsigned layer_depth(const struct layer *l);
 
 /* What the name means from this layer downwards, whiteouts included; NULL: nothing. */
 const struct entry *layer_chain_entry(struct layer *l, uint64_t dir, const char *name);
@@ -150,6 +160,8 @@ void layer_let_go(struct layer *l);
 /* fsync of one of the directories, if it changed; and of the way to it. */
 int layer_sync_part(struct layer *l, enum layer_part part) MUST_CHECK;
 int layer_sync_dirnames(struct layer *l, uint64_t dir) MUST_CHECK;
+/* The same of all of them: what entries point to first, then the entries. */
+int layer_sync_dirs(struct layer *l) MUST_CHECK;
 /* Writes layer.ini and makes the way to it durable: after it, records may name
  * the layer as a parent. */
 int layer_prepare_seal(struct layer *l) MUST_CHECK;

@@ -352,29 +352,56 @@ static int load_one(struct layer *l)
 		rc = load_fresh(l);
 	if (rc == 0)
 		count_subdirs(l);
-	if (rc == 0)
+	if (rc == 0) {
 		l->loaded = true;
-	else
-		log_error("%s: cannot read the layer: %s", l->dir, strerror(-rc));
+		return 0;
+	}
+	layer_drop_index_locked(l);
+	log_error("%s: cannot read the layer: %s", l->dir, strerror(-rc));
 	return rc;
 }
 
+/* --- who needs it --- */
+
 int layer_load(struct layer *l)
 {
-	struct layer *next;
+	unsigned depth = layer_depth(l), n = depth;
+	CLEAN(clean_free) struct layer **chain = calloc(depth, sizeof(struct layer *));
 	int rc = 0;
 
+	if (!chain)
+		return -ENOMEM;
+	/* all first: what is below stays while what is above is read */
+	for (struct layer *i = l; i; i = i->parent) {
+		WRITE_SCOPE(&i->lock);
+		i->holds++;
+		chain[--n] = i;
+	}
 	/* from the bottom up, without recursion: chains may be long */
-	do {
-		next = NULL;
-		for (struct layer *i = l; i; i = i->parent) {
-			READ_SCOPE(&i->lock);
-			if (i->loaded)
-				break;
-			next = i;
-		}
-		if (next)
-			rc = load_one(next);
-	} while (rc == 0 && next);
+	for (; rc == 0 && n < depth; n++)
+		rc = load_one(chain[n]);
+	if (rc < 0)
+		layer_unload(l);
 	return rc;
+}
+
+bool layer_index_get(struct layer *l)
+{
+	WRITE_SCOPE(&l->lock);
+	if (l->loaded)
+		l->holds++;
+	return l->loaded;
+}
+
+void layer_index_put(struct layer *l)
+{
+	WRITE_SCOPE(&l->lock);
+	if (--l->holds == 0 && l->loaded && layer_is_settled_locked(l))
+		layer_drop_index_locked(l);
+}
+
+void layer_unload(struct layer *l)
+{
+	for (; l; l = l->parent)
+		layer_index_put(l);
 }

@@ -5,7 +5,7 @@
  * Nothing here holds a lock over an fsync but the dsync of the very object, so that
  * all who need the same fsync share one.
  */
-#include "store/layer.h"
+#include "store/layer_priv.h"
 
 #include "base/fault.h"
 #include "base/fd.h"
@@ -135,6 +135,35 @@ int layer_sync_dirnames(struct layer *l, uint64_t dir)
 	return rc < 0 ? rc : layer_sync_part(l, PART_NAMES);
 }
 
+int layer_sync_dirs(struct layer *l)
+{
+	static const enum layer_part objects[] = {PART_FULL, PART_DELTA, PART_MAP,
+						  PART_ATTR};
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(objects); i++)
+		rc = layer_sync_part(l, objects[i]);
+	if (rc == 0)
+		rc = sync_all_names(l);
+	return rc < 0 ? rc : layer_sync_part(l, PART_NAMES);
+}
+
+bool layer_is_settled_locked(struct layer *l)
+{
+	struct dirnames *d, *next_dir;
+	struct bfile *f, *next_file;
+
+	if (l->scratch || atomic_load(&l->durable))
+		return true;
+	HASH_ITER(hh, l->files, f, next_file)
+	if (dsync_dirty(&f->data) || dsync_dirty(&f->map_sync))
+		return false;
+	HASH_ITER(hh, l->dirs, d, next_dir)
+	if (d->on_disk && dsync_dirty(&d->sync))
+		return false;
+	return true;
+}
+
 int layer_prepare_seal(struct layer *l)
 {
 	struct layer_meta meta = {.id = l->id,
@@ -167,37 +196,38 @@ static int flush_file(struct bfile *f)
 	return rc;
 }
 
+/* The index of a sealed layer does not change, and is held. */
+static int flush_files(struct layer *l)
+{
+	struct bfile *f, *next;
+	int rc = 0;
+
+	HASH_ITER(hh, l->files, f, next)
+	if (rc == 0)
+		rc = flush_file(f);
+	FAULT_POINT("layer.files-flushed");
+	return rc;
+}
+
 static int flush_one(struct layer *l)
 {
-	struct dirnames *d, *next_dir;
-	struct bfile *f, *next_file;
 	int rc = 0;
+	bool held;
 
 	LOCK_SCOPE(&l->flush_lock);
 	if (atomic_load(&l->durable))
 		return 0;
-	if (l->loaded) { /* otherwise nothing of it was ever written by us */
-		HASH_ITER(hh, l->files, f, next_file)
-		{
-			rc = flush_file(f);
-			if (rc < 0)
-				return rc;
-		}
-		FAULT_POINT("layer.files-flushed");
-		HASH_ITER(hh, l->dirs, d, next_dir)
-		{
-			rc = sync_dirnames(l, d);
-			if (rc < 0)
-				return rc;
-		}
-		for (int i = 0; i < PART_COUNT; i++) {
-			rc = layer_sync_part(l, (enum layer_part)i);
-			if (rc < 0)
-				return rc;
-		}
-	}
-	atomic_store(&l->durable, true);
-	return 0;
+	/* what is not in memory is on disk */
+	held = layer_index_get(l);
+	if (held)
+		rc = flush_files(l);
+	if (rc == 0)
+		rc = layer_sync_dirs(l);
+	if (rc == 0)
+		atomic_store(&l->durable, true);
+	if (held)
+		layer_index_put(l);
+	return rc;
 }
 
 /* From the bottom up, as a map may rely on the files below it (cowfile.c). */

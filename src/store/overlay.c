@@ -41,6 +41,7 @@ int overlay_new(struct layer *top, struct overlay **ret_overlay)
 	(void)pthread_mutex_init(&o->files, NULL);
 	o->top = top;
 	atomic_init(&o->refs, 1);
+	o->touched = true;
 	atomic_init(&o->next_fid, top->max_fid + 1);
 	*ret_overlay = o;
 	return 0;
@@ -63,6 +64,7 @@ struct overlay *overlay_put(struct overlay *o)
 		HASH_DEL(o->open, f);
 		cowfile_free(f);
 	}
+	layer_unload(o->top);
 	layer_put(o->top);
 	free(o->watch_name);
 	(void)pthread_mutex_destroy(&o->files);
@@ -78,7 +80,8 @@ void overlay_freeze(struct overlay *o, struct layer *new_top)
 	WRITE_SCOPE(&o->names);
 	atomic_store(&o->top->sealed, true);
 	new_top->max_fid = atomic_load(&o->next_fid) - 1;
-	new_top->loaded = true;
+	new_top->loaded = true; /* nothing is in it */
+	new_top->holds = 1;
 	layer_put(o->top);
 	o->top = new_top;
 }
@@ -96,11 +99,7 @@ void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
 
 unsigned overlay_depth(const struct overlay *o)
 {
-	unsigned n = 0;
-
-	for (const struct layer *l = o->top; l; l = l->parent)
-		n++;
-	return n;
+	return layer_depth(o->top);
 }
 
 /* --- attributes --- */

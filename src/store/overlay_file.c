@@ -150,8 +150,9 @@ static void fid_list_fini(struct fid_list *ls)
 	free(ls->v);
 }
 
-/* Files of the top layer whose map on disk is not the one in memory. */
-static int list_unsaved(struct overlay *o, struct fid_list *ls)
+/* Files of the top layer whose map on disk is not the one in memory; with bytes, also
+ * those with writes that no fsync covered. */
+static int list_unsaved(struct overlay *o, bool bytes, struct fid_list *ls)
 {
 	struct bfile *f, *next;
 	int rc = 0;
@@ -159,15 +160,15 @@ static int list_unsaved(struct overlay *o, struct fid_list *ls)
 	READ_SCOPE(&o->freeze);
 	READ_SCOPE(&o->top->lock);
 	HASH_ITER(hh, o->top->files, f, next)
-	if (rc == 0 && dsync_dirty(&f->map_sync))
+	if (rc == 0 && (dsync_dirty(&f->map_sync) || (bytes && dsync_dirty(&f->data))))
 		rc = fid_list_add(ls, f->fid);
 	return rc;
 }
 
-int overlay_sync(struct overlay *o)
+static int sync_files(struct overlay *o, bool bytes)
 {
 	CLEAN(fid_list_fini) struct fid_list ls = {NULL, 0, 0};
-	int rc = list_unsaved(o, &ls);
+	int rc = list_unsaved(o, bytes, &ls);
 
 	for (size_t i = 0; i < ls.n; i++) {
 		struct cowfile *f;
@@ -181,6 +182,30 @@ int overlay_sync(struct overlay *o)
 		}
 		rc = rc < 0 ? rc : one;
 	}
+	return rc;
+}
+
+int overlay_sync(struct overlay *o)
+{
+	return sync_files(o, false);
+}
+
+int overlay_settle(struct overlay *o)
+{
+	struct layer *top;
+	int rc = 0;
+
+	{
+		READ_SCOPE(&o->freeze);
+		top = layer_get(o->top);
+	}
+	if (top->parent) /* first, as what is above may rely on what is below */
+		rc = layer_flush(top->parent);
+	if (rc == 0)
+		rc = sync_files(o, true);
+	if (rc == 0)
+		rc = layer_sync_dirs(top);
+	layer_put(top);
 	return rc;
 }
 

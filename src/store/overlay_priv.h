@@ -44,6 +44,11 @@ struct cowfile {
 
 struct overlay {
 	atomic_uint refs;
+	/* lock: the branch's */
+	bool touched;     /* handed out since it was looked at last */
+	int64_t since_ms; /* the time of that, or of a later look that found it in use
+			   */
+
 	pthread_rwlock_t freeze;
 	struct layer *top; /* lock: freeze; owned reference */
 	pthread_rwlock_t names;
@@ -103,6 +108,9 @@ int overlay_attrs_locked(struct overlay *o, uint64_t fid, struct attrs *ret) MUS
 bool overlay_is_empty_locked(struct overlay *o, uint64_t dir);
 int overlay_open_locked(struct overlay *o, uint64_t fid,
 			struct cowfile **ret_file) MUST_CHECK;
+
+/* Makes durable all that was not fsynced. */
+int overlay_settle(struct overlay *o) MUST_CHECK;
 
 /* Moves the overlay to a new, empty top over the present one, which is sealed.
  * new_top: a layer whose parent is the present top; the reference passes over. */

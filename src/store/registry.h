@@ -48,6 +48,7 @@ struct branch_info {
 	bool discarded;                  /* gone, or in the trash */
 	char trash_name[TRASH_NAME_MAX]; /* NAME@TIME; "": it is not there */
 	time_t trashed;                  /* when it was discarded */
+	bool loaded;                     /* its trees take memory */
 	unsigned depth;
 };
 
@@ -149,6 +150,21 @@ int registry_list_trash(struct registry *r, struct branch ***ret_list) MUST_CHEC
 int registry_flush(struct registry *r) MUST_CHECK;
 /* Frees layers that no branch stands on; blocking, restartable. */
 int registry_reclaim(struct registry *r) MUST_CHECK;
+/*
+ * Takes the trees out of memory that nobody had a reference on for rest_ms, after
+ * making them durable; blocking.  *ret_count: how many went.  An error is that of one
+ * which stays.  Called again and again: the time counts from the call that finds it at
+ * rest.
+ */
+int registry_unload(struct registry *r, int64_t rest_ms,
+		    unsigned *ret_count) MUST_CHECK;
+/* fn is called before that on the same thread, with no lock held: what others know of
+ * the tree o (the run directory, or the data) is to be forgotten.  Set before threads
+ * start. */
+void registry_on_unload(struct registry *r,
+			void (*fn)(void *ctx, struct branch *b, struct overlay *o,
+				   bool run),
+			void *ctx);
 
 enum branch_flag {
 	BRANCH_PREPARED,
@@ -181,12 +197,13 @@ uint64_t branch_generation(const struct branch *b);
 uint64_t branch_data_generation(const struct branch *b);
 void branch_renew_data(struct branch *b);
 
-/* A reference on the branch's data directory, which is loaded if need be. */
+/* A reference on the branch's data directory, which is loaded if need be.  It stays in
+ * memory as long as there is one. */
 int branch_data_get(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 /*
  * The same for its run directory: a scratch overlay in STORE/run, never synced,
  * for its sockets and generated configuration; made at first use, emptied by
- * branch_run_clear and at every mount.
+ * branch_run_clear, when nobody used it for a while, and at every mount.
  */
 int branch_run_get(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 int branch_run_clear(struct branch *b) MUST_CHECK;

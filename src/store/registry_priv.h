@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * registry_priv.h - what registry.c, registry_*.c and branch.c share; for them alone.
+ * registry_priv.h - what registry.c, registry_*.c, branch.c and rest.c share; for them
+ * alone.
  *
  * Locks, in this order: registry->change (a mutex that serialises whatever
  * writes records; held over their fsyncs), registry->table (short, for the two
@@ -31,7 +32,8 @@ struct branch {
 	bool unsaved;            /* lock: lock; meta differs from the record */
 	bool misnamed;     /* lock: registry->change; the record holds its old name */
 	struct layer *top; /* lock: lock; owned; likewise */
-	struct overlay *data, *run; /* lock: lock; owned; once made they stay */
+	struct overlay *data, *run; /* lock: lock; references; NULL: not loaded */
+	uint64_t run_fid; /* lock: lock; largest number that the run directory had */
 };
 
 struct registry {
@@ -51,6 +53,10 @@ struct registry {
 	 */
 	uint32_t keep_below;
 	unsigned misnamed; /* lock: change; how many branches are */
+
+	/* registry_on_unload's */
+	void (*forget)(void *ctx, struct branch *b, struct overlay *o, bool run);
+	void *forget_ctx;
 
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name;             /* lock: table */

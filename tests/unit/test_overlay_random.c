@@ -2,7 +2,7 @@
 /*
  * The same random operations on a branch and on a plain directory, compared after
  * each step by result and now and then as a whole.  Between them the branch is
- * frozen, branched, written on, reopened.  The seed is printed;
+ * frozen, branched, written on, taken out of memory, reopened.  The seed is printed;
  * PGBRANCHFS_SEED and PGBRANCHFS_OPS choose others.
  */
 #include "base/fd.h"
@@ -424,6 +424,16 @@ static void op_branch(struct world *w)
 		assert_int_equal(branch_wait_durable(w->branch), 0);
 }
 
+/* As when nobody used it for a while. */
+static void op_unload(struct world *w)
+{
+	unsigned count;
+
+	same("unload", "all", registry_unload(w->reg, 0, &count), 0);
+	assert_true(count > 0);
+	use_branch(w, w->branch);
+}
+
 static void op_reopen(struct world *w)
 {
 	struct err e = ERR_INIT;
@@ -508,6 +518,8 @@ static void step(struct world *w)
 	default:
 		if (rnd(w, 8) == 0)
 			op_branch(w);
+		else if (rnd(w, 4) == 0)
+			op_unload(w);
 	}
 }
 
