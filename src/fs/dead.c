@@ -59,6 +59,10 @@ void dead_mark(struct fs *fs, const struct node *dir, const char *name,
 	node_fill_stat(fs, &m.n, &a, &m.st);
 	m.st.st_nlink = 0;
 	m.ino = node_ino(&m.n);
+	/* the kernel may know a server's socket for long, by its name in the branch's
+	 * directory: no reason to keep the branch in memory */
+	if (!m.f)
+		node_put(&m.n);
 	*ret_mark = m;
 }
 

@@ -18,9 +18,9 @@ struct cowfile;
 /* What stands at dir/name and goes with that name; ino 0: nothing that matters. */
 struct dead_mark {
 	fuse_ino_t ino;
-	struct node n; /* with a reference */
 	struct stat st;
 	struct cowfile *f; /* of a regular file: open */
+	struct node n;     /* referenced while f is open */
 };
 
 /* Before a removal: takes note of what it will leave without a name. */
