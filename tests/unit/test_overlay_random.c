@@ -332,11 +332,11 @@ static void compare_bytes(struct world *w, const char *path)
 	close_both(w, &b);
 }
 
-static void join(char sub[static 64], const char *dir, const char *name)
+static void join(char sub[static 256], const char *dir, const char *name)
 {
 	bool root = strcmp(dir, ".") == 0;
 
-	(void)snprintf(sub, 64, "%s%s%.16s", root ? "" : dir, root ? "" : "/", name);
+	(void)snprintf(sub, 256, "%s%s%.16s", root ? "" : dir, root ? "" : "/", name);
 }
 
 struct listing {
@@ -367,7 +367,7 @@ static void compare_dir(struct world *w, const char *path, uint64_t fid)
 	assert_non_null(d);
 	assert_int_equal(overlay_readdir(w->o, fid, 0, on_entry, &ls), 0);
 	while ((ent = readdir(d)) != NULL) {
-		char sub[64];
+		char sub[256];
 		struct node_attr a;
 		struct stat st;
 
@@ -457,7 +457,7 @@ static void sync_all(struct world *w, const char *path)
 	struct dirent *ent;
 
 	while ((ent = readdir(d)) != NULL) {
-		char sub[64];
+		char sub[256];
 		struct both b;
 		struct stat st;
 
