@@ -22,7 +22,8 @@
 
 struct node;
 
-/* One mount.  Set before the workers start, then constant but for the atomics. */
+/* One mount.  Set before the workers start, then constant but for the atomics and what
+ * says its lock. */
 struct fs {
 	struct control *control;
 	struct registry *reg;
@@ -33,6 +34,10 @@ struct fs {
 	time_t mounted;
 	atomic_bool inited; /* the kernel's INIT was answered */
 	atomic_uint waits;  /* requests whose answer is still to come */
+
+	pthread_mutex_t notify; /* held over each message to the kernel (forget.h) */
+	bool ended;             /* lock: notify */
+	bool no_prune;          /* lock: notify; the kernel is too old */
 };
 
 static inline struct fs *fs_of(fuse_req_t req)

@@ -6,6 +6,7 @@
  */
 #include "fs/ctlfs.h"
 #include "fs/dead.h"
+#include "fs/forget.h"
 
 #include <string.h>
 
@@ -148,62 +149,6 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		(void)fuse_reply_attr(req, &st, node_attr_timeout(&n, &st));
 	else
 		fs_reply_attr(req, "setattr", &n);
-}
-
-/* The directories still to walk. */
-struct dir_list {
-	const struct node *in;
-	struct fuse_session *se;
-	uint64_t *fids;
-	size_t count, cap;
-};
-
-static bool forget_attr(void *ctx, const char *name, uint64_t fid, mode_t type,
-			uint64_t cookie)
-{
-	struct dir_list *l = ctx;
-	struct node n = *l->in;
-
-	(void)name;
-	(void)cookie;
-	n.fid = fid;
-	/* a negative offset: attributes only; -ENOENT: the kernel does not know it */
-	(void)fuse_lowlevel_notify_inval_inode(l->se, node_ino(&n), -1, 0);
-	if (!S_ISDIR(type))
-		return true;
-	if (l->count == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 64;
-		uint64_t *more = realloc(l->fids, cap * sizeof(*more));
-
-		if (!more)
-			return false;
-		l->fids = more;
-		l->cap = cap;
-	}
-	l->fids[l->count++] = fid;
-	return true;
-}
-
-/*
- * A branch was given away: the kernel must ask again who owns its data.  It keeps
- * attributes for long, and there is no list of what it knows, so the tree is
- * walked.  Takes no lock of the kernel's, so any thread may do it.
- */
-static void forget_owners(struct fs *fs, struct branch *b)
-{
-	CLEAN(node_put) struct node root = NODE_INIT, run = NODE_INIT;
-	struct dir_list l = {&root, fs->se, NULL, 0, 0};
-	int rc = node_make(b, NODE_RUN, OVERLAY_ROOT, &run);
-
-	if (rc == 0) {
-		(void)fuse_lowlevel_notify_inval_inode(fs->se, node_ino(&run), -1, 0);
-		rc = node_make(b, NODE_DATA, OVERLAY_ROOT, &root);
-	}
-	if (rc == 0)
-		(void)forget_attr(&l, "", OVERLAY_ROOT, S_IFDIR, 0);
-	while (l.count && rc == 0)
-		rc = overlay_readdir(root.o, l.fids[--l.count], 0, forget_attr, &l);
-	free(l.fids);
 }
 
 static void access_set(void *ctx, int rc, struct branch *b)

@@ -19,6 +19,7 @@
 #include "base/text.h"
 #include "ctl/metrics.h"
 #include "fs/dead.h"
+#include "fs/forget.h"
 #include "fs/fs.h"
 #include "fs/guard.h"
 #include "fs/mountpoint.h"
@@ -248,6 +249,7 @@ int fs_session_mount(const char *mountpoint, const char *source,
 	s->fs.uid = geteuid();
 	s->fs.gid = getegid();
 	s->fs.mounted = time(NULL);
+	(void)pthread_mutex_init(&s->fs.notify, NULL); /* cannot fail with NULL */
 	fuse_set_log_func(on_fuse_log);
 	rc = s->mountpoint ? mount_it(s, source, e)
 			   : err_set(e, -ENOMEM, "out of memory");
@@ -394,6 +396,7 @@ int fs_session_start(struct fs_session *s, struct control *c, void (*gone)(void 
 	if (rc < 0)
 		return err_set(e, rc, "the kernel did not open the mount: %s",
 			       strerror(-rc));
+	forget_start(&s->fs);
 	rc = start_workers(s);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start threads: %s", strerror(-rc));
@@ -481,6 +484,7 @@ void fs_session_stop(struct fs_session *s)
 		return;
 	s->stopped = true;
 	atomic_store(&s->stopping, true);
+	forget_stop(&s->fs); /* while there are workers, for whom it may wait */
 	rc = s->thread_count ? mountpoint_detach(s->mountpoint, s->dev, &busy) : 0;
 	if (rc < 0) {
 		log_warn("cannot unmount %s: %s, leaving it dead", s->mountpoint,
@@ -516,6 +520,7 @@ struct fs_session *fs_session_free(struct fs_session *s)
 	}
 	if (s->fs.se)
 		fuse_session_destroy(s->fs.se);
+	(void)pthread_mutex_destroy(&s->fs.notify);
 	free(s->mountpoint);
 	free(s);
 	return NULL;

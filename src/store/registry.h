@@ -159,8 +159,7 @@ int registry_reclaim(struct registry *r) MUST_CHECK;
 int registry_unload(struct registry *r, int64_t rest_ms,
 		    unsigned *ret_count) MUST_CHECK;
 /* fn is called before that on the same thread, with no lock held: what others know of
- * the tree o (the run directory, or the data) is to be forgotten.  Set before threads
- * start. */
+ * the tree o (the run directory, or the data) is to be forgotten.  NULL: no more. */
 void registry_on_unload(struct registry *r,
 			void (*fn)(void *ctx, struct branch *b, struct overlay *o,
 				   bool run),

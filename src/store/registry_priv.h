@@ -54,13 +54,12 @@ struct registry {
 	uint32_t keep_below;
 	unsigned misnamed; /* lock: change; how many branches are */
 
-	/* registry_on_unload's */
-	void (*forget)(void *ctx, struct branch *b, struct overlay *o, bool run);
-	void *forget_ctx;
-
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name;             /* lock: table */
 	struct branch *trash_by_no, *trash_by_name; /* lock: table */
+	/* lock: table; registry_on_unload's */
+	void (*forget)(void *ctx, struct branch *b, struct overlay *o, bool run);
+	void *forget_ctx;
 
 	struct metric_counter tree_hits, tree_misses;
 	pthread_mutex_t stats; /* one round over all layers at a time; taken first */

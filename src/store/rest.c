@@ -53,8 +53,16 @@ static struct overlay *take_rested(struct branch *b, struct overlay *const *o,
 
 static void forget(struct registry *r, struct branch *b, struct overlay *o, bool run)
 {
-	if (r->forget)
-		r->forget(r->forget_ctx, b, o, run);
+	void (*fn)(void *ctx, struct branch *b, struct overlay *o, bool run);
+	void *ctx;
+
+	{
+		READ_SCOPE(&r->table);
+		fn = r->forget;
+		ctx = r->forget_ctx;
+	}
+	if (fn)
+		fn(ctx, b, o, run);
 }
 
 /* True if it went. */
@@ -134,6 +142,7 @@ void registry_on_unload(struct registry *r,
 				   bool run),
 			void *ctx)
 {
+	WRITE_SCOPE(&r->table);
 	r->forget = fn;
 	r->forget_ctx = ctx;
 }
