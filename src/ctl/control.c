@@ -19,6 +19,7 @@
 #include "ctl/request.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,13 +32,29 @@ static void control_freep(struct control **c)
 
 /* What was written and not fsynced is durable after so long. */
 #define UPKEEP_MS 10000
+/*
+ * How long a branch that nobody uses stays in memory, at most: to load it again takes
+ * some milliseconds, and who looks at a branch often does so again.  Where servers are
+ * stopped sooner than that, memory is wanted back sooner, too.
+ */
+#define REST_MAX_S 60
+
+static int64_t rest_ms(struct control *c)
+{
+	uint64_t s;
+
+	LOCK_SCOPE(&c->lock);
+	s = c->cfg->idle_timeout_s;
+	return (s > 0 && s < REST_MAX_S ? (int64_t)s : REST_MAX_S) * 1000;
+}
 
 static void upkeep_due(void *ctx)
 {
 	struct control *c = ctx;
+	int64_t half_ms = rest_ms(c) / 2;
 
 	control_upkeep(c);
-	loop_timer_arm(c->upkeep_timer, UPKEEP_MS);
+	loop_timer_arm(c->upkeep_timer, half_ms < UPKEEP_MS ? half_ms : UPKEEP_MS);
 }
 
 int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet *f,
@@ -384,6 +401,22 @@ int control_check_name(const struct control *c, const char *name, struct err *e)
 	return 0;
 }
 
+/* Branches that nobody uses go from memory. */
+static void unload(struct control *c)
+{
+	unsigned count;
+	int rc = registry_unload(c->registry, rest_ms(c), &count);
+
+	if (rc < 0)
+		log_warn("cannot take every branch that nobody uses out of memory: %s; "
+			 "trying again",
+			 strerrordesc_np(-rc));
+	/* what was freed lies between what is in use, in the arenas of many threads;
+	 * left to itself the allocator keeps it */
+	if (count > 0)
+		(void)malloc_trim(0);
+}
+
 static void upkeep_job(void *ctx)
 {
 	struct control *c = ctx;
@@ -401,6 +434,7 @@ static void upkeep_job(void *ctx)
 			log_warn("cannot free the space of discarded branches: %s; "
 				 "trying again after the next rmdir",
 				 strerrordesc_np(-rc));
+		unload(c);
 		LOCK_SCOPE(&c->lock);
 		again = c->upkeep_again;
 		c->upkeep_again = false;

@@ -117,7 +117,8 @@ time_t control_first_expires(struct control *c, time_t now);
 int control_check_name(const struct control *c, const char *name,
 		       struct err *e) MUST_CHECK;
 /* What can wait, soon and on the pool, and every few seconds: what nobody fsynced
- * goes to disk, what discarded branches held is freed. */
+ * goes to disk, what discarded branches held is freed, what nobody uses leaves memory.
+ */
 void control_upkeep(struct control *c);
 
 #endif

@@ -110,6 +110,7 @@ static void render_fields(const struct status_view *v, bool json, struct str *ou
 	field_time(&so, "last_active", info->last_active);
 	field_since(&so, "idle", info->last_active);
 	field_time(&so, "expires", info->expires);
+	field_bool(&so, "loaded", info->loaded);
 	field_number(&so, "depth", info->depth);
 	field_number(&so, "bytes", v->bytes);
 	field_bool(&so, "protected", info->is_protected);

@@ -25,6 +25,7 @@ static struct branch branches[] = {
 			 .expires = 1795428000,
 			 .trashed = 1795345200,
 			 .owner = 4242424,
+			 .loaded = true,
 			 .depth = 2},
 		.pm = {.state = PM_FAILED,
 		       .since = 1795341661,
@@ -172,7 +173,7 @@ static void test_status(void **state)
 	      "name a\nno 2\nstate failed\npid -\nsince 2026-11-22T10:01:01Z\n"
 	      "parent main\nparent_gone 0\nowner 4242424\n"
 	      "created 2026-11-22T10:00:00Z\nlast_active -\nidle -\n"
-	      "expires 2026-11-23T10:00:00Z\ndepth 2\nbytes 8192\n"
+	      "expires 2026-11-23T10:00:00Z\nloaded 1\ndepth 2\nbytes 8192\n"
 	      "protected 0\nprepared 0\nstopped_by_hand 0\nwakes 3\n"
 	      "reason said \"no\" and more\n");
 	check(STATUS_JSON, &branches[0],
@@ -181,7 +182,8 @@ static void test_status(void **state)
 	      "  \"parent\": \"main\",\n  \"parent_gone\": false,\n"
 	      "  \"owner\": 4242424,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
 	      "  \"last_active\": null,\n  \"idle\": null,\n"
-	      "  \"expires\": \"2026-11-23T10:00:00Z\",\n  \"depth\": 2,\n"
+	      "  \"expires\": \"2026-11-23T10:00:00Z\",\n  \"loaded\": true,\n"
+	      "  \"depth\": 2,\n"
 	      "  \"bytes\": 8192,\n"
 	      "  \"protected\": false,\n  \"prepared\": false,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 3,\n"
@@ -192,7 +194,7 @@ static void test_status(void **state)
 	      "  \"parent\": null,\n  \"parent_gone\": false,\n"
 	      "  \"owner\": 0,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
 	      "  \"last_active\": \"2026-11-22T10:00:01Z\",\n  \"idle\": 60,\n"
-	      "  \"expires\": null,\n  \"depth\": 1,\n"
+	      "  \"expires\": null,\n  \"loaded\": false,\n  \"depth\": 1,\n"
 	      "  \"bytes\": 0,\n  \"protected\": true,\n  \"prepared\": true,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 0,\n  \"reason\": "
 	      "null\n}\n");
