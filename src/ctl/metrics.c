@@ -36,7 +36,7 @@ struct row {
 	unsigned depth;
 	time_t last_active;
 	uint64_t wakes, bytes;
-	bool has_bytes;
+	bool has_bytes, loaded;
 };
 
 int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,
@@ -84,6 +84,7 @@ static void fill_row(struct metrics *m, struct branch *b, struct row *ret_row)
 	(void)snprintf(row.owner, sizeof(row.owner), "%u", (unsigned)info.owner);
 	row.state = pm.state;
 	row.depth = info.depth;
+	row.loaded = info.loaded;
 	row.last_active = info.last_active;
 	row.wakes = pm.wakes;
 	/* without a sample where the store cannot say: no figure is better than 0 */
@@ -115,15 +116,20 @@ static int collect(struct metrics *m, struct row **ret_rows, size_t *ret_n)
 
 static void render_states(struct metric_text *t, const struct row *rows, size_t n)
 {
-	uint64_t counts[PM_STATES] = {0};
+	uint64_t counts[PM_STATES] = {0}, loaded = 0;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		counts[rows[i].state]++;
+		loaded += rows[i].loaded;
+	}
 	metric_family(t, METRIC_GAUGE, "pgbranchfs_branches",
 		      "Branches, by the state of their servers.");
 	for (int s = 0; s < PM_STATES; s++)
 		metric_sample(t, counts[s], "state", pm_state_name((enum pm_state)s),
 			      NULL);
+	metric_family(t, METRIC_GAUGE, "pgbranchfs_branches_loaded",
+		      "Branches that take memory in the daemon.");
+	metric_sample(t, loaded, NULL);
 }
 
 static void render_branches(struct metric_text *t, const struct row *rows, size_t n)

@@ -142,7 +142,11 @@ struct branch {
 };
 
 static struct branch branches[] = {
-	{.info = {.name = "a", .owner = 1000, .depth = 3, .last_active = 1795341600},
+	{.info = {.name = "a",
+		  .owner = 1000,
+		  .depth = 3,
+		  .loaded = true,
+		  .last_active = 1795341600},
 	 .pm = {.state = PM_RUNNING, .wakes = 2},
 	 .bytes = 8192},
 	{.info = {.name = "main", .depth = 2}, .bytes_rc = -EIO},
@@ -254,6 +258,7 @@ static void test_metrics(void **state)
 		"\"} 1",
 		"pgbranchfs_branches{mountpoint=\"/m\",state=\"stopped\"} 1",
 		"pgbranchfs_branches{mountpoint=\"/m\",state=\"running\"} 1",
+		"pgbranchfs_branches_loaded{mountpoint=\"/m\"} 1",
 		"pgbranchfs_branch_bytes{mountpoint=\"/m\",branch=\"a\","
 		"owner=\"1000\"} 8192",
 		"pgbranchfs_branch_depth{mountpoint=\"/m\",branch=\"main\"} 2",
