@@ -227,11 +227,7 @@ mode_t node_access_mask(struct fs *fs, struct branch *b, const struct branch_inf
 	return mask;
 }
 
-/*
- * Who may pass through NAME may connect, see node_access_mask.  The branch's owner may,
- * also without the capabilities of root (in a user namespace): once the server has made
- * its socket ready it need not be the server's any more.
- */
+/* Who may pass through NAME may connect, see node_access_mask. */
 static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
 {
 	struct branch_info info;
@@ -241,8 +237,6 @@ static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
 		return;
 	st->st_mode &= S_IFMT | node_access_mask(fs, n->b, &info);
 	st->st_gid = info.group;
-	if (fleet_socket_is(fs->fleet, n->b, n->fid))
-		st->st_uid = info.owner;
 }
 
 void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,

@@ -332,15 +332,6 @@ static uint64_t look_up_socket(struct fleet *f, struct branch *b)
 	return s->socket_fid;
 }
 
-bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid)
-{
-	const struct slot *s;
-
-	LOCK_SCOPE(&f->lock);
-	s = fleet_find_slot_locked(f, branch_no(b));
-	return s && s->socket_fid == fid;
-}
-
 static void on_socket(void *ctx)
 {
 	struct request *rq = ctx;

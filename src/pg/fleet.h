@@ -125,8 +125,6 @@ void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
 /* Is this the process of the branch's own server?  Any thread, never blocks. */
 bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid);
-/* Does the socket's name stand for this object now?  Any thread, never blocks. */
-bool fleet_socket_is(struct fleet *f, struct branch *b, uint64_t fid);
 /*
  * Does anybody use the branch: clients that are held or served, or a start that was
  * asked for?  The daemon's own session is left out.  done is called exactly once, on

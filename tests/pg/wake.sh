@@ -89,14 +89,14 @@ ok 'a bind mount of the branch' mount --bind "$MNT/bound" "$TMP/b"
 cleaner eval "mountpoint -q '$TMP/b' && umount '$TMP/b'"
 wake_bound=(psql -XqAt -h "$TMP/b" -d postgres -c "$whoami_sql")
 is 'wakes it' "$("${wake_bound[@]}" -U postgres)" postgres
+sql bound 'create role daemon login'
 to_sleep bound
+# root in there is root, but without the rights of root
+chmod 755 "$MNT/bound"
 is 'also in a mount, user and network namespace of its own' \
 	"$(unshare -Urnm "${wake_bound[@]}" -U postgres)" postgres
 umount "$TMP/b"
 
-to_sleep bound
-sql bound 'create role daemon login'
-chmod 755 "$MNT/bound"
 to_sleep bound
 # made inside, by a user who is root only there
 # shellcheck disable=SC2016 # for the shell in there
