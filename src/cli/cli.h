@@ -29,6 +29,8 @@ extern const struct cli_command cmd_umount;
 extern const struct cli_command cmd_list;
 extern const struct cli_command cmd_tree;
 extern const struct cli_command cmd_status;
+extern const struct cli_command cmd_gc;
+extern const struct cli_command cmd_doctor;
 
 /* Runs what argv says; returns the exit status. */
 int cli_main(int argc, char **argv);

@@ -118,6 +118,7 @@ struct control *control_free(struct control *c)
 	(void)metrics_free(c->metrics);         /* returns NULL */
 	(void)audit_close(c->audit);            /* returns NULL */
 	(void)pthread_mutex_destroy(&c->lock);  /* nobody holds it */
+	free(c->answer);
 	free(c->mountpoint);
 	free(c->superuser);
 	free(c);

@@ -135,6 +135,17 @@ void control_discard(struct control *c, const struct caller *who, const char *na
 	fleet_want(c->fleet, rq->b, PM_WANT_GONE, discard_server_gone, rq);
 }
 
+/* The last step of a discard that nobody asked for by the branch's name. */
+static void discard_for(struct request *rq, int rc, const struct branch_info *info)
+{
+	if (rc == 0)
+		rc = check_protected(info, &rq->err);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		fleet_want(rq->c->fleet, rq->b, PM_WANT_GONE, discard_server_gone, rq);
+}
+
 void control_expire(struct control *c, struct branch *b, control_done done, void *ctx)
 {
 	struct request *rq = request_new_own(c, "expire", b, done, ctx);
@@ -147,18 +158,33 @@ void control_expire(struct control *c, struct branch *b, control_done done, void
 	rc = request_claim(rq);
 	/* nobody changes these behind the claim */
 	branch_info(b, &info);
-	if (rc == 0)
-		rc = check_protected(&info, &rq->err);
 	if (rc == 0 && (info.expires == 0 || info.expires > time(NULL)))
 		rc = err_set(&rq->err, -ECANCELED, "branch '%s' was given more time",
 			     info.name);
-	if (rc < 0) {
-		request_finish(rq, rc);
-		return;
-	}
 	text_format_time(info.expires, when);
 	rq->reason = text_format("it expired at %s", when);
-	fleet_want(c->fleet, rq->b, PM_WANT_GONE, discard_server_gone, rq);
+	discard_for(rq, rc, &info);
+}
+
+void control_discard_unused(struct control *c, const struct caller *who,
+			    struct branch *b, time_t limit, const char *why,
+			    control_done done, void *ctx)
+{
+	struct request *rq = request_new(c, who, "gc", b, done, ctx);
+	struct branch_info info;
+	int rc;
+
+	if (!rq)
+		return;
+	rc = request_authorise(rq, POLICY_DISCARD, b, &info);
+	if (rc == 0)
+		rc = request_claim(rq);
+	branch_info(b, &info);
+	if (rc == 0 && info.last_active > limit)
+		rc = err_set(&rq->err, -ECANCELED, "branch '%s' was used again",
+			     info.name);
+	rq->reason = strdup(why);
+	discard_for(rq, rc, &info);
 }
 
 int control_may_discard(struct control *c, const struct caller *who, struct branch *b)

@@ -123,24 +123,42 @@ void control_purge(struct control *c, const struct caller *who, const char *tras
 		request_to_pool(rq, purge_job);
 }
 
+/* why: taken over. */
+static void purge_branch(struct request *rq, char *why)
+{
+	struct branch_info info;
+	int rc;
+
+	branch_info(rq->b, &info);
+	free(rq->subject);
+	rq->subject = strdup(info.trash_name);
+	rq->reason = why;
+	rc = request_claim(rq);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
+		request_to_pool(rq, purge_job);
+}
+
 void control_purge_due(struct control *c, struct branch *b, control_done done,
 		       void *ctx)
 {
 	struct request *rq = request_new_own(c, "purge", b, done, ctx);
 	struct branch_info info;
 	char when[21];
-	int rc;
 
 	if (!rq)
 		return;
 	branch_info(b, &info);
 	text_format_time(control_purge_time(c, info.trashed), when);
-	free(rq->subject);
-	rq->subject = strdup(info.trash_name);
-	rq->reason = text_format("its time in the trash was over at %s", when);
-	rc = request_claim(rq);
-	if (rc < 0)
-		request_finish(rq, rc);
-	else
-		request_to_pool(rq, purge_job);
+	purge_branch(rq, text_format("its time in the trash was over at %s", when));
+}
+
+void control_purge_why(struct control *c, const struct caller *who, struct branch *b,
+		       const char *why, control_done done, void *ctx)
+{
+	struct request *rq = request_new(c, who, "gc", b, done, ctx);
+
+	if (rq)
+		purge_branch(rq, strdup(why));
 }

@@ -17,6 +17,7 @@
 #include "ctl/clockguard.h"
 #include "ctl/request.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #ifndef HASH_NONFATAL_OOM
@@ -68,6 +69,7 @@ struct expiry {
 	struct loop_timer *timer;
 	int64_t due_ms; /* when the timer fires */
 	struct clockguard clock;
+	atomic_llong held_until_s; /* on the clock since boot, for other threads */
 	struct late *late;
 	unsigned busy;
 	struct purge purge;
@@ -331,6 +333,7 @@ static void scan(void *ctx)
 	x->due_ms = INT64_MAX;
 	look_at_clock(x, now);
 	held = clockguard_held(&x->clock, boot_s()) > 0;
+	atomic_store(&x->held_until_s, x->clock.hold_until_s);
 	for (l = x->late; l; l = l->hh.next)
 		l->found = false;
 	if (registry_list(x->c->registry, &list) == 0) {
@@ -407,6 +410,13 @@ struct expiry *expiry_free(struct expiry *x)
 static void look_now(void *ctx)
 {
 	look_within(ctx, 0);
+}
+
+int64_t expiry_held(struct control *c)
+{
+	int64_t left = atomic_load(&c->expiry->held_until_s) - boot_s();
+
+	return left > 0 ? left : 0;
 }
 
 void expiry_soon(struct control *c)

@@ -114,3 +114,51 @@ int input_parse_protected(const char *word, bool *ret_on, struct err *e)
 	(void)err_set(e, -EINVAL, "'%s' does not say whether to protect", word);
 	return err_hint(e, "write 1 to protect the branch, 0 to lift it");
 }
+
+static int parse_upkeep_word(const char *word, size_t len, struct input_upkeep *ask)
+{
+	static const char unused[] = "unused=";
+	char days[16];
+	uint64_t n;
+
+	if (len == strlen("apply") && memcmp(word, "apply", len) == 0 && !ask->apply) {
+		ask->apply = true;
+		return 0;
+	}
+	if (ask->doctor || ask->unused_days || len <= strlen(unused) ||
+	    len - strlen(unused) >= sizeof(days) ||
+	    memcmp(word, unused, strlen(unused)) != 0)
+		return -EINVAL;
+	memcpy(days, word + strlen(unused), len - strlen(unused));
+	days[len - strlen(unused)] = '\0';
+	if (text_parse_u64(days, 10, UPKEEP_DAYS_MAX, &n) < 0 || n == 0)
+		return -EINVAL;
+	ask->unused_days = (uint32_t)n;
+	return 0;
+}
+
+int input_parse_upkeep(const char *text, struct input_upkeep *ret_ask, struct err *e)
+{
+	struct input_upkeep ask = {.doctor = false};
+	size_t len = strcspn(text, " ");
+	const char *word = text;
+	int rc = 0;
+
+	if (len == strlen("doctor") && memcmp(word, "doctor", len) == 0)
+		ask.doctor = true;
+	else if (len != strlen("gc") || memcmp(word, "gc", len) != 0)
+		rc = -EINVAL;
+	while (rc == 0 && word[len]) {
+		word += len + 1;
+		len = strcspn(word, " ");
+		rc = parse_upkeep_word(word, len, &ask);
+	}
+	if (rc == 0) {
+		*ret_ask = ask;
+		return 0;
+	}
+	(void)err_set(e, -EINVAL, "'%s' is nothing to ask here", text);
+	return err_hint(e,
+			"write gc or doctor, behind it apply to have it done, and "
+			"behind gc unused=DAYS for branches that nobody used so long");
+}

@@ -37,6 +37,15 @@ int input_parse_expires(const char *word, time_t now, time_t *ret_expires,
 			struct err *e) MUST_CHECK;
 /* The last second that RFC 3339 can say. */
 #define EXPIRES_MAX ((time_t)INT64_C(253402300799))
+/* What .upkeep is asked: "gc [unused=DAYS] [apply]" or "doctor [apply]". */
+#define UPKEEP_DAYS_MAX 36500
+struct input_upkeep {
+	bool doctor;
+	bool apply;
+	uint32_t unused_days; /* 0: branches that nobody used stay */
+};
+int input_parse_upkeep(const char *text, struct input_upkeep *ret_ask,
+		       struct err *e) MUST_CHECK;
 /* "1" or "0". */
 int input_parse_protected(const char *word, bool *ret_on, struct err *e) MUST_CHECK;
 

@@ -42,6 +42,7 @@ struct control {
 	pthread_mutex_t lock;
 	const struct config *cfg; /* lock: lock */
 	struct claim *claims;     /* lock: lock; branches that are being changed */
+	char *answer;             /* lock: lock; of upkeep.h, NULL: none yet */
 	bool upkeep_runs;         /* lock: lock */
 	bool upkeep_again;        /* lock: lock */
 	struct loop_timer *upkeep_timer;
@@ -108,6 +109,13 @@ int request_authorise(struct request *rq, enum policy_verb verb, struct branch *
 		      struct branch_info *ret_info) MUST_CHECK;
 /* Discards a branch that has expired.  -ECANCELED: it has not, any more. */
 void control_expire(struct control *c, struct branch *b, control_done done, void *ctx);
+/* The same for one that nobody used since `limit`. */
+void control_discard_unused(struct control *c, const struct caller *who,
+			    struct branch *b, time_t limit, const char *why,
+			    control_done done, void *ctx);
+/* Removes a branch in the trash for good; why: for the audit line. */
+void control_purge_why(struct control *c, const struct caller *who, struct branch *b,
+		       const char *why, control_done done, void *ctx);
 /* Removes a branch for good whose time in the trash is over. */
 void control_purge_due(struct control *c, struct branch *b, control_done done,
 		       void *ctx);

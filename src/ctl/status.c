@@ -8,6 +8,7 @@
 
 #include "ctl/metrics.h"
 #include "ctl/tree.h"
+#include "ctl/upkeep.h"
 
 #include <pwd.h>
 #include <string.h>
@@ -330,6 +331,16 @@ static int render_error(struct control *c, uid_t uid, struct str *out)
 	return 0;
 }
 
+static int render_upkeep(struct control *c, struct str *out)
+{
+	CLEAN(clean_free) char *text = upkeep_answer(c);
+
+	if (!text)
+		return -ENOMEM;
+	str_add(out, text);
+	return 0;
+}
+
 int status_render(struct control *c, enum status_file which, struct branch *b,
 		  uid_t caller, struct str *out)
 {
@@ -339,6 +350,8 @@ int status_render(struct control *c, enum status_file which, struct branch *b,
 		rc = render_readme(c, out);
 	else if (which == STATUS_TREE)
 		rc = render_tree(c, out);
+	else if (which == STATUS_UPKEEP)
+		rc = render_upkeep(c, out);
 	else if (which == STATUS_ERROR)
 		rc = render_error(c, caller, out);
 	else if (which == STATUS_METRICS)

@@ -13,6 +13,7 @@ enum status_file {
 	STATUS_README, /* of the root */
 	STATUS_TREE,
 	STATUS_ERROR, /* of the calling uid */
+	STATUS_UPKEEP,
 	STATUS_METRICS,
 	STATUS_TEXT, /* from here on, of a branch */
 	STATUS_JSON,

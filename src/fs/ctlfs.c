@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "ctl/input.h"
+#include "ctl/upkeep.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -17,6 +18,7 @@ static const struct ctl_file root_files[] = {
 	{FID_ROOT_ERROR, ".error", 0444, STATUS_ERROR},
 	{FID_ROOT_TREE, ".tree", 0444, STATUS_TREE},
 	{FID_ROOT_METRICS, ".metrics", 0444, STATUS_METRICS},
+	{FID_ROOT_UPKEEP, ".upkeep", 0600, STATUS_UPKEEP},
 };
 
 static const struct ctl_file branch_files[] = {
@@ -47,9 +49,13 @@ static const struct ctl_action {
 	 "a time such as 2h or 2026-11-22T10:00:00Z, or never"},
 	{FID_PROTECTED, control_set_protected, "1 or 0"},
 };
+static const struct ctl_action upkeep_action = {FID_ROOT_UPKEEP, upkeep_ask,
+						"gc or doctor, with apply behind it"};
 
 static const struct ctl_action *action_of(const struct node *n)
 {
+	if (n->kind == NODE_ROOT_FILE && n->fid == FID_ROOT_UPKEEP)
+		return &upkeep_action;
 	for (size_t i = 0; i < ARRAY_SIZE(branch_actions); i++)
 		if (n->kind == NODE_BRANCH_FILE && n->fid == branch_actions[i].fid)
 			return &branch_actions[i];

@@ -80,6 +80,8 @@ static bool emit_files(struct listing *l, uint64_t *ret_off)
 					      : NODE_ROOT_FILE;
 	for (i = 0; (f = ctl_file_at(l->dir->kind, i)); i++) {
 		n.fid = f->fid;
+		if (f->fid == FID_ROOT_UPKEEP && n.no == 0)
+			continue; /* for pgbranchfs gc and doctor */
 		if (!emit(l, f->name, node_ino(&n), S_IFREG, NULL, OFF_FIXED + i))
 			return false;
 	}

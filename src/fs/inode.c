@@ -95,6 +95,7 @@ static int root_kind(uint64_t fid, enum node_kind *ret_kind)
 	case FID_ROOT_ERROR:
 	case FID_ROOT_TREE:
 	case FID_ROOT_METRICS:
+	case FID_ROOT_UPKEEP:
 		*ret_kind = NODE_ROOT_FILE;
 		return 0;
 	case FID_ROOT_RUN:

@@ -606,3 +606,39 @@ int fleet_fence(struct registry *r, struct err *e)
 			       strerrordesc_np(-rc));
 	return 0;
 }
+
+/* Was it started by this process, or by one that was? */
+static bool is_ours(pid_t pid)
+{
+	for (int i = 0; i < 64 && pid > 1; i++) {
+		if (pid == getpid())
+			return true;
+		pid = read_stat(pid).parent;
+	}
+	return false;
+}
+
+static bool is_stray(pid_t pid, const void *arg)
+{
+	return has_mark(pid, arg) && !is_ours(pid);
+}
+
+int fence_strays(struct registry *r, bool end, void (*fn)(void *ctx, pid_t pid),
+		 void *ctx, struct err *e)
+{
+	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	size_t n = 0;
+	int rc = add_scanned(&l, is_stray, registry_path(r));
+
+	if (rc == 0) {
+		n = l.n;
+		rc = end ? add_children(&l) : 0;
+	}
+	if (rc < 0)
+		return err_set(e, rc, "cannot look for servers: %s",
+			       strerrordesc_np(-rc));
+	rc = end ? end_all(&l, true, e) : 0;
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		fn(ctx, l.v[i].pid);
+	return rc;
+}

@@ -44,4 +44,11 @@ bool fence_sees_all(void);
  */
 void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx);
 
+/*
+ * Servers of the store that run although this daemon did not start them: calls fn for
+ * each; with end, ends them first.  Blocks: pool threads only.
+ */
+int fence_strays(struct registry *r, bool end, void (*fn)(void *ctx, pid_t pid),
+		 void *ctx, struct err *e) MUST_CHECK;
+
 #endif

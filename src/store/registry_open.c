@@ -181,6 +181,7 @@ struct registry *registry_close(struct registry *r)
 	free(r->sealed);
 	free(r->dead);
 	free(r->orphans);
+	damage_free(r);
 	if (r->store.fd >= 0)
 		(void)syncfs(r->store.fd); /* what was not fsynced owes nobody */
 	fdcache_free(r->store.fds);

@@ -36,6 +36,11 @@ struct branch {
 	uint64_t run_fid; /* lock: lock; largest number that the run directory had */
 };
 
+/* A file that could not be read when the store was opened. */
+struct damage {
+	char *path, *branch, *why; /* owned */
+};
+
 struct registry {
 	char *path;
 	int lock_fd;
@@ -52,7 +57,9 @@ struct registry {
 	/* lock: change; layers with lower ids are kept: a damaged record may need them
 	 */
 	uint32_t keep_below;
-	unsigned misnamed; /* lock: change; how many branches are */
+	unsigned misnamed;     /* lock: change; how many branches are */
+	struct damage *damage; /* lock: change */
+	size_t ndamage;
 
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name;             /* lock: table */
@@ -127,6 +134,13 @@ int record_settle_names(struct registry *r, struct err *e) MUST_CHECK;
 void layer_remember(struct layer ***v, size_t *n, struct layer *l);
 /* One user less for a layer; the last one's going makes it dead. */
 void layer_release(struct registry *r, struct layer *l);
+
+/* --- check.c --- */
+
+/* branch: whom it costs, "" if nobody knows. */
+void damage_note(struct registry *r, const char *path, const char *branch,
+		 const char *why);
+void damage_free(struct registry *r);
 
 /* --- registry_read.c --- */
 

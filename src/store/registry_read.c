@@ -45,7 +45,8 @@ struct reading {
 	struct known *known;
 	struct found *v;
 	size_t n;
-	bool damaged; /* a record could not be read */
+	bool damaged;       /* a record could not be read */
+	uint32_t bad_layer; /* the last one that could not be */
 };
 
 static struct known *known_find(struct reading *rd, uint32_t id)
@@ -148,6 +149,8 @@ static int get_sealed(struct reading *rd, uint32_t id, struct layer **ret_layer)
 			break;
 		id = way[n++].parent;
 	}
+	if (rc < 0)
+		rd->bad_layer = id;
 	if (rc == 0 && k)
 		parent = k->layer;
 	while (rc == 0 && n > 0) {
@@ -190,6 +193,7 @@ static void leave_out(struct reading *rd, const char *name, const char *why)
 
 	record_path(name, path);
 	rd->damaged = true;
+	damage_note(rd->r, path, name, why);
 	log_error("%s/%s: damaged record (%s); leaving branch '%s' out", rd->r->path,
 		  path, why, name);
 }
@@ -207,6 +211,7 @@ static int read_record(struct reading *rd, const char *file)
 		log_warn("%s/branches/%s: not a record, ignoring it; no layer is "
 			 "removed while it is there",
 			 rd->r->path, file);
+		damage_note(rd->r, "branches", "", "a file in it is not a record");
 		return 0;
 	}
 	record_path(f.file, path);
@@ -324,6 +329,15 @@ static int take_record(struct reading *rd, const struct found *f)
 	return 0;
 }
 
+static void note_bad_layer(struct reading *rd, const char *branch, int rc)
+{
+	char path[48];
+
+	(void)snprintf(path, sizeof(path), "layers/%08x/layer.ini", rd->bad_layer);
+	damage_note(rd->r, path, branch,
+		    rc == -EBADMSG ? "not as it was written" : strerror(-rc));
+}
+
 /* All records are read: which of them can be served? */
 static int take_records(struct reading *rd)
 {
@@ -342,8 +356,10 @@ static int take_records(struct reading *rd)
 			rc = get_sealed(rd, rd->v[i].m.base, &base);
 		if (rc == -ENOMEM)
 			return rc;
-		if (rc < 0)
+		if (rc < 0) {
 			rd->v[i].wrong = "what it stands on cannot be read";
+			note_bad_layer(rd, rd->v[i].file, rc);
+		}
 		rc = 0;
 	}
 	/* only now all layers are known that somebody stands on */
@@ -482,6 +498,7 @@ static int read_branches(struct reading *rd, struct err *e)
 	if (!has_main(rd)) { /* nobody can discard or rename it */
 		rd->damaged = true;
 		log_error("%s/branches/" MAIN_BRANCH ".ini: missing", r->path);
+		damage_note(r, "branches/" MAIN_BRANCH ".ini", MAIN_BRANCH, "missing");
 	}
 	if (r->by_no)
 		return 0;

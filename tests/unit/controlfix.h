@@ -40,6 +40,7 @@ static struct {
 	} held;
 	unsigned wants[4], reclaims, clears, keeps;
 	bool in_use;
+	bool touch; /* whoever asks is too late: it was just used */
 	int in_use_rc;
 	unsigned in_use_asked;
 	int refs;
@@ -414,22 +415,39 @@ void fleet_keep(struct fleet *f, struct branch *b)
 	world.keeps++;
 }
 
-void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx)
+struct use_question {
+	struct branch *b;
+	fleet_used done;
+	void *ctx;
+};
+
+static inline void answer_use(void *ctx)
 {
+	struct use_question *q = ctx;
 	bool used;
 	int rc;
 
-	(void)f;
-	(void)b;
-	assert_true(loop_is_mine(loop));
 	{
 		LOCK_SCOPE(&lock);
 		world.in_use_asked++;
+		if (world.touch)
+			q->b->info.last_active = time(NULL);
 		used = world.in_use;
 		rc = world.in_use_rc;
 		(void)pthread_cond_broadcast(&changed);
 	}
-	done(ctx, rc, used);
+	q->done(q->ctx, rc, used);
+	free(q);
+}
+
+void fleet_in_use(struct fleet *f, struct branch *b, fleet_used done, void *ctx)
+{
+	struct use_question *q = malloc(sizeof(*q));
+
+	(void)f;
+	assert_non_null(q);
+	*q = (struct use_question){b, done, ctx};
+	assert_int_equal(loop_post(loop, answer_use, q), 0);
 }
 
 /* One request's end. */

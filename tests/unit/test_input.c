@@ -127,6 +127,56 @@ static void test_protected(void **state)
 	}
 }
 
+static void test_upkeep(void **state)
+{
+	static const struct {
+		const char *text;
+		int rc;
+		struct input_upkeep ask;
+	} rows[] = {
+		{"gc", 0, {false, false, 0}},
+		{"gc apply", 0, {false, true, 0}},
+		{"gc unused=7", 0, {false, false, 7}},
+		{"gc unused=36500 apply", 0, {false, true, 36500}},
+		{"gc apply unused=1", 0, {false, true, 1}},
+		{"doctor", 0, {true, false, 0}},
+		{"doctor apply", 0, {true, true, 0}},
+		{"", -EINVAL, {false, false, 0}},
+		{"g", -EINVAL, {false, false, 0}},
+		{"gcc", -EINVAL, {false, false, 0}},
+		{"apply", -EINVAL, {false, false, 0}},
+		{"apply gc", -EINVAL, {false, false, 0}},
+		{"gc  apply", -EINVAL, {false, false, 0}},
+		{"gc apply apply", -EINVAL, {false, false, 0}},
+		{"gc appl", -EINVAL, {false, false, 0}},
+		{"gc apply,", -EINVAL, {false, false, 0}},
+		{"gc unused", -EINVAL, {false, false, 0}},
+		{"gc unused=", -EINVAL, {false, false, 0}},
+		{"gc unused=0", -EINVAL, {false, false, 0}},
+		{"gc unused=-1", -EINVAL, {false, false, 0}},
+		{"gc unused=7d", -EINVAL, {false, false, 0}},
+		{"gc unused=36501", -EINVAL, {false, false, 0}},
+		{"gc unused=99999999999999999999", -EINVAL, {false, false, 0}},
+		{"gc unused=1 unused=2", -EINVAL, {false, false, 0}},
+		{"doctor unused=7", -EINVAL, {false, false, 0}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct input_upkeep ask = {.unused_days = 77};
+
+		ROW_EQUAL(rows[i].text, input_parse_upkeep(rows[i].text, &ask, NULL),
+			  rows[i].rc);
+		if (rows[i].rc < 0) {
+			ROW_EQUAL(rows[i].text, ask.unused_days, 77);
+			continue;
+		}
+		ROW_EQUAL(rows[i].text, ask.doctor, rows[i].ask.doctor);
+		ROW_EQUAL(rows[i].text, ask.apply, rows[i].ask.apply);
+		ROW_EQUAL(rows[i].text, ask.unused_days, rows[i].ask.unused_days);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_expires_sentences),
 		cmocka_unit_test(test_late_clock),
 		cmocka_unit_test(test_protected),
+		cmocka_unit_test(test_upkeep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

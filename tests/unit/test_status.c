@@ -9,6 +9,7 @@
 #include "ctl/metrics.h"
 #include "ctl/status.h"
 #include "ctl/tree.h"
+#include "ctl/upkeep.h"
 
 struct branch {
 	struct branch_info info;
@@ -94,6 +95,12 @@ int metrics_render(struct metrics *m, struct str *out)
 	(void)m;
 	str_add(out, "figures\n");
 	return 0;
+}
+
+char *upkeep_answer(struct control *c)
+{
+	(void)c;
+	return strdup("end\n");
 }
 
 time_t control_purge_time(struct control *c, time_t trashed)
@@ -221,6 +228,7 @@ static void test_values(void **state)
 	      "expires 2026-11-23T10:00:00Z\ndepth 2\n"
 	      "discarded 2026-11-22T11:00:00Z\nremoved 2026-11-23T11:00:00Z\n");
 	check(STATUS_ERROR, NULL, "error of 1000\n");
+	check(STATUS_UPKEEP, NULL, "end\n");
 	check(STATUS_METRICS, NULL, "figures\n");
 	check(STATUS_TREE, NULL,
 	      "/mnt/p g\n"
