@@ -93,7 +93,8 @@ picture >"$TMP/before"
 # --- those who are there get a proper end
 
 coproc SESSION { exec psql -X -q -A -t -h "$MNT/ran" -U postgres -d postgres 2>&1; }
-session_out=${SESSION[0]} session_in=${SESSION[1]}
+# copies: bash closes its own when psql has ended
+exec {session_out}<&"${SESSION[0]}" {session_in}>&"${SESSION[1]}"
 echo "select 'here';" >&"$session_in"
 read -r -t "$DEADLINE" answer <&"$session_out"
 is 'a session is open' "$answer" here
