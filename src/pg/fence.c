@@ -27,6 +27,7 @@
 #define ENVIRON_MAX (1 << 20)
 #define MAPS_MAX (16 << 20)
 #define ROUNDS_MAX 10
+#define LEFT_PATIENCE_MS 3000
 #define SEGMENTS "/proc/sysvipc/shm"
 #define INITIAL_PID_NS 0xeffffffcu /* the kernel's PROC_PID_INIT_INO */
 #define MARK "PGBRANCHFS_STORE="
@@ -234,6 +235,7 @@ int fence_find_server(const struct pgexec_pidfile *pf, pid_t *ret_pid, int *ret_
 {
 	CLEAN(procset_fini) struct procset l = {NULL, 0};
 	const struct note n = {.shm_key = pf->shm_key, .shm_id = pf->shm_id};
+	size_t at = 0;
 	int rc = 0;
 
 	if (pf->shm_key)
@@ -242,8 +244,16 @@ int fence_find_server(const struct pgexec_pidfile *pf, pid_t *ret_pid, int *ret_
 		rc = procset_add_if(&l, pf->pid, named_postgres, NULL);
 	if (rc < 0 || l.n == 0)
 		return rc;
-	*ret_pid = l.v[0].pid;
-	*ret_pidfd = steal_fd(&l.v[0].pidfd);
+	/* without their postmaster they end by themselves, if they can */
+	while (at < l.n && !fence_calls_itself(l.v[at].pid, pf->pid))
+		at++;
+	if (at == l.n && procset_wait(&l, LEFT_PATIENCE_MS) == 0)
+		return 0;
+	if (at == l.n)
+		for (at = 0; l.v[at].gone;)
+			at++;
+	*ret_pid = l.v[at].pid;
+	*ret_pidfd = steal_fd(&l.v[at].pidfd);
 	return 1;
 }
 
