@@ -4,9 +4,9 @@
  * unmounts, and waits for it.
  *
  * The daemon is found by the kernel's list of mounts (the store), the store's
- * lock (held: alive) and the number in it.  The pidfd is opened before the lock
- * is tried: if it is held then, the process behind the pidfd is the one that
- * wrote the number, so that a signal never hits a stranger.
+ * lock (held: alive), the number in it, and the kernel's list of locks (held by it).
+ * The pidfd is opened before the lock is tried: if it is held then, the process behind
+ * the pidfd is the one that wrote the number, so that a signal never hits a stranger.
  */
 #include "cli/cli.h"
 
@@ -25,10 +25,38 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 
 #define UMOUNT_DEADLINE_MS (120 * 1000)
 #define UMOUNT_TOOL_MS (30 * 1000)
 #define LOCK_BYTES_MAX 64
+#define LOCKS_MAX (4 << 20)
+
+/*
+ * Does the kernel say that this process has the lock?  The number in the file is that
+ * of the daemon's own pid namespace, and may be a stranger's in ours.
+ */
+static bool is_holder(pid_t pid, int lock_fd)
+{
+	CLEAN(clean_free) char *text = NULL;
+	char *cursor, *line;
+	struct stat st;
+
+	if (fstat(lock_fd, &st) < 0 ||
+	    fd_read_file(AT_FDCWD, "/proc/locks", LOCKS_MAX, &text, NULL) < 0)
+		return false;
+	/* "3: FLOCK  ADVISORY  WRITE 4711 fe:01:93 0 EOF" */
+	for (cursor = text; (line = text_next_line(&cursor));) {
+		unsigned long long ino;
+		int holder;
+
+		if (sscanf(line, "%*s FLOCK %*s %*s %d %*x:%*x:%llu", &holder, &ino) ==
+			    2 &&
+		    holder == pid && ino == st.st_ino)
+			return true;
+	}
+	return false;
+}
 
 /* Opens a pidfd of the daemon that has the store; *ret_pidfd -1: there is none. */
 static int find_daemon(const char *store, pid_t *ret_pid, int *ret_pidfd, struct err *e)
@@ -62,6 +90,13 @@ static int find_daemon(const char *store, pid_t *ret_pid, int *ret_pidfd, struct
 		return err_set(e, -ESRCH,
 			       "somebody holds '%s', but it names no process: '%s'",
 			       path, text);
+	if (!is_holder((pid_t)pid, lock_fd)) {
+		(void)err_set(e, -ESRCH,
+			      "the daemon that holds '%s' cannot be seen from here",
+			      path);
+		return err_hint(e,
+				"it runs in another pid namespace: run umount there");
+	}
 	*ret_pid = (pid_t)pid;
 	*ret_pidfd = steal_fd(&pidfd);
 	return 0;

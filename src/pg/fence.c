@@ -2,9 +2,6 @@
 /*
  * fence.c - proof that no server of this store is alive.
  *
- * Processes are held by pidfd from the moment they are found, and looked at once
- * more after that, so a signal never reaches a stranger who got the same pid.
- *
  * A server is found by its file in STORE/run (pid and start time), by the
  * environment that postmasters keep (backends overwrite theirs with their title),
  * as a child of one found, and by the shared memory segment.  The last means to read
@@ -15,124 +12,29 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/loop.h"
 #include "base/text.h"
 #include "pg/fleet.h"
+#include "pg/procset.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define QUIT_PATIENCE_MS 2000
-#define KILL_PATIENCE_MS 10000
 #define SMALL_FILE 65536
 #define ENVIRON_MAX (1 << 20)
 #define MAPS_MAX (16 << 20)
 #define ROUNDS_MAX 10
+#define LEFT_PATIENCE_MS 3000
 #define SEGMENTS "/proc/sysvipc/shm"
 #define INITIAL_PID_NS 0xeffffffcu /* the kernel's PROC_PID_INIT_INO */
 #define MARK "PGBRANCHFS_STORE="
 
-struct victim {
-	pid_t pid;
-	int pidfd;
-	bool gone;
-};
-
-struct victims {
-	struct victim *v;
-	size_t n;
-};
-
-static void victims_fini(struct victims *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		clean_fd(&l->v[i].pidfd);
-	free(l->v);
-}
-
-static bool victims_have(const struct victims *l, pid_t pid)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (l->v[i].pid == pid)
-			return true;
-	return false;
-}
-
-/* Takes pidfd over.  Ignores ourselves and those that are in the list. */
-static int victims_add(struct victims *l, pid_t pid, int pidfd)
-{
-	struct victim *v;
-
-	if (pid == getpid() || victims_have(l, pid)) {
-		(void)close(pidfd);
-		return 0;
-	}
-	v = reallocarray(l->v, l->n + 1, sizeof(*v));
-	if (!v) {
-		(void)close(pidfd);
-		return -ENOMEM;
-	}
-	l->v = v;
-	v[l->n++] = (struct victim){pid, pidfd, false};
-	return 0;
-}
-
-static int pid_open(pid_t pid)
-{
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-
-	return fd < 0 ? -errno : fd;
-}
-
-static int read_proc(pid_t pid, const char *name, size_t max, char **ret_text,
-		     size_t *ret_len)
-{
-	char path[64];
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name); /* fits */
-	return fd_read_file(AT_FDCWD, path, max, ret_text, ret_len);
-}
-
-/* What is used of /proc/PID/stat. */
-struct stat_line {
-	char state;
-	pid_t parent, session;
-	unsigned long long start; /* ticks after boot; 0: there is no process */
-};
-
-static struct stat_line read_stat(pid_t pid)
-{
-	CLEAN(clean_free) char *text = NULL;
-	struct stat_line s = {0, 0, 0, 0};
-	char *p;
-
-	if (read_proc(pid, "stat", SMALL_FILE, &text, NULL) < 0)
-		return s;
-	/* field 2 is the name in parentheses, which may hold anything */
-	p = strrchr(text, ')');
-	if (!p || sscanf(p, ") %c %d %*d %d", &s.state, &s.parent, &s.session) != 3)
-		return s;
-	for (int field = 2; p && field < 22; field++) {
-		p = strchr(p, ' ');
-		if (p)
-			p++;
-	}
-	if (!p || sscanf(p, "%llu", &s.start) != 1)
-		s.start = 0;
-	return s;
-}
-
 static unsigned long long start_time(pid_t pid)
 {
-	return read_stat(pid).start;
+	return procset_stat(pid).start;
 }
 
 struct note {
@@ -192,24 +94,6 @@ static bool parse_note(const char *text, struct note *ret_note)
 	return true;
 }
 
-/* Adds a process if `still` says, once it cannot go away unseen, that it is one. */
-static int add_if(struct victims *l, pid_t pid,
-		  bool (*still)(pid_t pid, const void *arg), const void *arg)
-{
-	int fd;
-
-	if (victims_have(l, pid) || !still(pid, arg))
-		return 0;
-	fd = pid_open(pid);
-	if (fd < 0)
-		return fd == -ESRCH ? 0 : fd;
-	if (!still(pid, arg)) {
-		(void)close(fd);
-		return 0;
-	}
-	return victims_add(l, pid, fd);
-}
-
 static bool started_at(pid_t pid, const void *arg)
 {
 	const unsigned long long *start = arg;
@@ -246,7 +130,8 @@ static bool has_mark(pid_t pid, const void *arg)
 	const char *store = arg;
 	size_t len;
 
-	if (!is_postgres(pid) || read_proc(pid, "environ", ENVIRON_MAX, &env, &len) < 0)
+	if (!is_postgres(pid) ||
+	    procset_read(pid, "environ", ENVIRON_MAX, &env, &len) < 0)
 		return false;
 	for (char *p = env; p < env + len; p += strlen(p) + 1)
 		if (!strncmp(p, MARK, sizeof(MARK) - 1) &&
@@ -263,7 +148,7 @@ static bool has_segment(pid_t pid, const void *arg)
 	char *cursor, *line;
 	char mark[24];
 
-	if (read_proc(pid, "maps", MAPS_MAX, &maps, NULL) < 0)
+	if (procset_read(pid, "maps", MAPS_MAX, &maps, NULL) < 0)
 		return false;
 	(void)snprintf(mark, sizeof(mark), "/SYSV%08x", n->shm_key); /* fits */
 	cursor = maps;
@@ -300,111 +185,9 @@ static bool is_attached(const struct note *n)
 	return false;
 }
 
-static bool any_parent(pid_t pid, const void *arg)
-{
-	char path[64];
-
-	(void)arg;
-	(void)snprintf(path, sizeof(path), "/proc/%d", (int)pid); /* fits */
-	return access(path, F_OK) == 0;
-}
-
-/* Adds the children of all that are in the list, and theirs. */
-static int add_children(struct victims *l)
-{
-	for (size_t i = 0; i < l->n; i++) {
-		CLEAN(clean_free) char *text = NULL;
-		char name[40], *save = NULL;
-		int rc;
-
-		(void)snprintf(name, sizeof(name), "task/%d/children",
-			       (int)l->v[i].pid); /* fits */
-		if (read_proc(l->v[i].pid, name, SMALL_FILE * 16, &text, NULL) < 0)
-			continue;
-		for (char *p = strtok_r(text, " \n", &save); p;
-		     p = strtok_r(NULL, " \n", &save)) {
-			rc = add_if(l, (pid_t)strtol(p, NULL, 10), any_parent, NULL);
-			if (rc < 0)
-				return rc;
-		}
-	}
-	return 0;
-}
-
-/* Adds all processes of the machine that `is` accepts. */
-static int add_scanned(struct victims *l, bool (*is)(pid_t pid, const void *arg),
-		       const void *arg)
-{
-	DIR *d = opendir("/proc");
-	struct dirent *de;
-	int rc = 0;
-
-	if (!d)
-		return -errno;
-	while (rc == 0 && (de = readdir(d)))
-		if (isdigit((unsigned char)de->d_name[0]))
-			rc = add_if(l, (pid_t)strtol(de->d_name, NULL, 10), is, arg);
-	(void)closedir(d);
-	return rc;
-}
-
-static void signal_all(const struct victims *l, int sig)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (!l->v[i].gone)
-			(void)syscall(SYS_pidfd_send_signal, l->v[i].pidfd, sig, NULL,
-				      0); /* ESRCH: what we want */
-}
-
-/* Waits until all are gone or the time is over; how many are left. */
-static size_t wait_all(struct victims *l, int timeout_ms)
-{
-	int64_t deadline_ms = loop_now_ms() + timeout_ms;
-	size_t left = 0;
-
-	for (size_t i = 0; i < l->n; i++) {
-		struct victim *v = &l->v[i];
-		struct pollfd p = {.fd = v->pidfd, .events = POLLIN};
-		int64_t wait_ms = deadline_ms - loop_now_ms();
-		siginfo_t si;
-
-		if (v->gone)
-			continue;
-		if (poll(&p, 1, wait_ms > 0 ? (int)wait_ms : 0) <= 0) {
-			left++;
-			continue;
-		}
-		v->gone = true;
-		/* orphans of ours fall to us (subreaper); ECHILD if not */
-		(void)waitid(P_PIDFD, (id_t)v->pidfd, &si, WEXITED | WNOHANG);
-	}
-	return left;
-}
-
-static int end_all(struct victims *l, bool ask_first, struct err *e)
-{
-	CLEAN(clean_free) char *names = NULL;
-	struct str t = STR_INIT;
-
-	if (ask_first) {
-		signal_all(l, SIGQUIT);
-		if (wait_all(l, QUIT_PATIENCE_MS) == 0)
-			return 0;
-	}
-	signal_all(l, SIGKILL);
-	if (wait_all(l, KILL_PATIENCE_MS) == 0)
-		return 0;
-	for (size_t i = 0; i < l->n; i++)
-		if (!l->v[i].gone)
-			str_printf(&t, " %d", (int)l->v[i].pid);
-	names = str_steal(&t);
-	(void)err_set(e, -EBUSY, "server processes do not end:%s", names ? names : "");
-	return err_hint(e, "end them before the store is used again");
-}
-
 int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 {
-	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	CLEAN(procset_fini) struct procset l = {NULL, 0};
 	const struct note n = {.shm_key = shm_key, .shm_id = shm_id};
 	int rc;
 
@@ -414,13 +197,13 @@ int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 	for (int round = 0; round < 3 && is_attached(&n); round++) {
 		size_t before = l.n;
 
-		rc = add_scanned(&l, has_segment, &n);
+		rc = procset_scan(&l, has_segment, &n);
 		if (rc < 0)
 			return err_set(e, rc, "cannot look for server processes: %s",
 				       strerrordesc_np(-rc));
 		if (l.n == before)
 			return 0;
-		rc = end_all(&l, false, e);
+		rc = procset_end(&l, false, e);
 		if (rc < 0)
 			return rc;
 	}
@@ -434,12 +217,12 @@ void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx)
 
 	while (d && (de = readdir(d))) {
 		pid_t pid = (pid_t)strtol(de->d_name, NULL, 10);
-		struct stat_line s;
+		struct procset_stat s;
 		siginfo_t si;
 
 		if (pid <= 0)
 			continue;
-		s = read_stat(pid);
+		s = procset_stat(pid);
 		if (s.start && s.state == 'Z' && s.parent == getpid() &&
 		    s.session != getsid(0) && !is_ours(ctx, pid))
 			(void)waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG);
@@ -450,18 +233,27 @@ void fence_reap_adopted(bool (*is_ours)(void *ctx, pid_t pid), void *ctx)
 
 int fence_find_server(const struct pgexec_pidfile *pf, pid_t *ret_pid, int *ret_pidfd)
 {
-	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	CLEAN(procset_fini) struct procset l = {NULL, 0};
 	const struct note n = {.shm_key = pf->shm_key, .shm_id = pf->shm_id};
+	size_t at = 0;
 	int rc = 0;
 
 	if (pf->shm_key)
-		rc = add_scanned(&l, has_segment, &n);
+		rc = procset_scan(&l, has_segment, &n);
 	else /* it had hardly begun */
-		rc = add_if(&l, pf->pid, named_postgres, NULL);
+		rc = procset_add_if(&l, pf->pid, named_postgres, NULL);
 	if (rc < 0 || l.n == 0)
 		return rc;
-	*ret_pid = l.v[0].pid;
-	*ret_pidfd = steal_fd(&l.v[0].pidfd);
+	/* without their postmaster they end by themselves, if they can */
+	while (at < l.n && !fence_calls_itself(l.v[at].pid, pf->pid))
+		at++;
+	if (at == l.n && procset_wait(&l, LEFT_PATIENCE_MS) == 0)
+		return 0;
+	if (at == l.n)
+		for (at = 0; l.v[at].gone;)
+			at++;
+	*ret_pid = l.v[at].pid;
+	*ret_pidfd = steal_fd(&l.v[at].pidfd);
 	return 1;
 }
 
@@ -470,7 +262,7 @@ bool fence_calls_itself(pid_t pid, pid_t number)
 	CLEAN(clean_free) char *text = NULL;
 	char *line, *last;
 
-	if (read_proc(pid, "status", SMALL_FILE, &text, NULL) < 0)
+	if (procset_read(pid, "status", SMALL_FILE, &text, NULL) < 0)
 		return true; /* what hides cannot be told from what is */
 	line = strstr(text, "\nNSpid:");
 	if (!line)
@@ -499,25 +291,25 @@ static int read_note(int dirfd, const char *name, struct note *ret_note)
 	return parse_note(text, ret_note);
 }
 
-static int add_noted(struct victims *l, int dirfd, const char *name)
+static int add_noted(struct procset *l, int dirfd, const char *name)
 {
 	struct note n;
 	int rc = read_note(dirfd, name, &n);
 
-	return rc > 0 ? add_if(l, n.pid, started_at, &n.start) : rc;
+	return rc > 0 ? procset_add_if(l, n.pid, started_at, &n.start) : rc;
 }
 
-static int add_attached(struct victims *l, int dirfd, const char *name)
+static int add_attached(struct procset *l, int dirfd, const char *name)
 {
 	struct note n;
 	int rc = read_note(dirfd, name, &n);
 
 	if (rc <= 0 || !n.shm_key || !is_attached(&n))
 		return rc < 0 ? rc : 0;
-	return add_scanned(l, has_segment, &n);
+	return procset_scan(l, has_segment, &n);
 }
 
-static int remove_note(struct victims *l, int dirfd, const char *name)
+static int remove_note(struct procset *l, int dirfd, const char *name)
 {
 	(void)l;
 	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
@@ -532,8 +324,8 @@ static bool is_note(const char *name)
 
 /* Calls fn for all NO.pid files. */
 static int each_note(int dirfd,
-		     int (*fn)(struct victims *l, int dirfd, const char *name),
-		     struct victims *l)
+		     int (*fn)(struct procset *l, int dirfd, const char *name),
+		     struct procset *l)
 {
 	struct dirent *de;
 	int fd, rc = 0;
@@ -554,16 +346,16 @@ static int each_note(int dirfd,
 	return rc;
 }
 
-static int find_servers(struct registry *r, struct victims *l)
+static int find_servers(struct registry *r, struct procset *l)
 {
 	int dirfd = registry_dirfd(r), rc;
 	size_t before = l->n;
 
 	rc = each_note(dirfd, add_noted, l);
 	if (rc == 0)
-		rc = add_scanned(l, has_mark, registry_path(r));
+		rc = procset_scan(l, has_mark, registry_path(r));
 	if (rc == 0)
-		rc = add_children(l);
+		rc = procset_add_children(l);
 	if (rc == 0 && l->n == before)
 		rc = each_note(dirfd, add_attached, l);
 	return rc;
@@ -572,7 +364,7 @@ static int find_servers(struct registry *r, struct victims *l)
 /* One that is just being forked is found in the next round. */
 static int end_servers(struct registry *r, struct err *e)
 {
-	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	CLEAN(procset_fini) struct procset l = {NULL, 0};
 
 	for (int round = 0; round < ROUNDS_MAX; round++) {
 		size_t before = l.n;
@@ -587,7 +379,7 @@ static int end_servers(struct registry *r, struct err *e)
 			return 0;
 		log_warn("found %zu server processes of an earlier mount, ending them",
 			 l.n - before);
-		rc = end_all(&l, true, e);
+		rc = procset_end(&l, true, e);
 		if (rc < 0)
 			return err_wrap(e, rc, "an earlier mount left servers");
 	}
@@ -613,7 +405,7 @@ static bool is_ours(pid_t pid)
 	for (int i = 0; i < 64 && pid > 1; i++) {
 		if (pid == getpid())
 			return true;
-		pid = read_stat(pid).parent;
+		pid = procset_stat(pid).parent;
 	}
 	return false;
 }
@@ -626,18 +418,18 @@ static bool is_stray(pid_t pid, const void *arg)
 int fence_strays(struct registry *r, bool end, void (*fn)(void *ctx, pid_t pid),
 		 void *ctx, struct err *e)
 {
-	CLEAN(victims_fini) struct victims l = {NULL, 0};
+	CLEAN(procset_fini) struct procset l = {NULL, 0};
 	size_t n = 0;
-	int rc = add_scanned(&l, is_stray, registry_path(r));
+	int rc = procset_scan(&l, is_stray, registry_path(r));
 
 	if (rc == 0) {
 		n = l.n;
-		rc = end ? add_children(&l) : 0;
+		rc = end ? procset_add_children(&l) : 0;
 	}
 	if (rc < 0)
 		return err_set(e, rc, "cannot look for servers: %s",
 			       strerrordesc_np(-rc));
-	rc = end ? end_all(&l, true, e) : 0;
+	rc = end ? procset_end(&l, true, e) : 0;
 	for (size_t i = 0; rc == 0 && i < n; i++)
 		fn(ctx, l.v[i].pid);
 	return rc;

@@ -30,7 +30,8 @@ void fence_forget(struct registry *r, uint32_t no);
 int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e) MUST_CHECK;
 /*
  * Is the server that wrote such a lock file alive, or a process that it left?  1 and
- * a pidfd of one of them, 0, or -errno.  Only who can be seen from here is found.
+ * a pidfd, of the postmaster if that lives, 0, or -errno.  Only who can be seen from
+ * here is found.  Waits some seconds for processes that a dead postmaster has left.
  */
 int fence_find_server(const struct pgexec_pidfile *pf, pid_t *ret_pid,
 		      int *ret_pidfd) MUST_CHECK;

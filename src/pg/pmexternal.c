@@ -6,8 +6,8 @@
  *
  * It is left alone: not started, not stopped, not discarded.  It lasts until the
  * process that is known has ended; without a known process until its lock file is
- * removed.  Who a postmaster that was killed leaves behind is found by the next start,
- * which comes to nothing then.
+ * removed.  The next start waits a little for those whom a postmaster that was killed
+ *has left behind, and comes to nothing if they stay.
  */
 #include "base/log.h"
 #include "pg/postmaster_priv.h"

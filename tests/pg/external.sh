@@ -216,7 +216,10 @@ unshare -pmf --propagation unchanged bash -c '
 contained=$!
 watch_pid $contained
 settles 'a daemon in a container' is_mounted "$MNT"
-# umount knows its process by the number that it has in there
+# its number in there is that of a stranger here
+nok 'cannot be ended from outside' "$PGBRANCHFS" umount "$MNT" 2>"$TMP/umount.err"
+like 'where it cannot be seen' "$(cat "$TMP/umount.err")" 'cannot be seen from here'
+ok 'and goes on' is_mounted "$MNT"
 end_contained() {
 	kill -TERM "$(daemon_pid)" 2>/dev/null
 	wait_until "$DEADLINE" eval "! mountpoint -q '$MNT'"
