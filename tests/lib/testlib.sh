@@ -366,15 +366,6 @@ slow_postgres() {
 	chmod 755 "$TMP/bin" "$TMP/bin/postgres"
 }
 
-# sockets_open / more_sockets N: of the daemon; a client that is held is one more.
-sockets_open() {
-	find "/proc/$(daemon_pid)/fd" -lname 'socket:*' | wc -l
-}
-
-more_sockets() {
-	[ "$(sockets_open)" -gt "$1" ]
-}
-
 # record_set NAME KEY VALUE: in the record of a branch of the store, which must not be
 # mounted; the sum is put right.
 record_set() {
