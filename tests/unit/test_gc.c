@@ -63,11 +63,16 @@ static void check_answer(const char *question, const char *expected)
 	ROW_STRING(question, answer, expected);
 }
 
+/* The control looks for branches that expire, meanwhile. */
 static struct branch *make_old(const char *name, time_t days)
 {
-	struct branch *b = add(name, "main", ME);
+	struct branch *b;
 
+	LOCK_SCOPE(&lock);
+	b = add(name, "main", ME);
 	b->info.last_active = time(NULL) - days * DAY - 1;
+	b->info.is_protected = strcmp(name, "safe") == 0;
+	b->info.discarded = strcmp(name, "gone") == 0;
 	return b;
 }
 
@@ -137,8 +142,8 @@ static void test_unused(void **state)
 	(void)state;
 	old = make_old("old", 10);
 	make_old("young", 2);
-	make_old("safe", 10)->info.is_protected = true;
-	make_old("main2", 10)->info.discarded = true;
+	make_old("safe", 10);
+	make_old("gone", 10);
 	check_unused("gc", "end\n");
 	check_unused("gc unused=11", "end\n");
 	check_unused("gc unused=10", "branch\told\t2000\tplan\tnobody used it\nend\n");
