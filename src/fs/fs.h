@@ -118,10 +118,6 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 /* Frees what the calling worker kept for its reads. */
 void fs_file_end_thread(void);
-/* How many files are open. */
-unsigned fs_file_handles(void);
-/* Closes what is still open, when the last worker has ended. */
-void fs_file_close_all(void);
 
 /* fs_attr.c */
 void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -6,6 +6,7 @@
  */
 #include "fs/ctlfs.h"
 #include "fs/dead.h"
+#include "fs/handle.h"
 
 #include <linux/fs.h>
 #include <string.h>
@@ -289,6 +290,7 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
 	(void)nlookup;
+	handle_forget(ino);
 	dead_forget(ino);
 	fuse_reply_none(req);
 }

@@ -22,6 +22,7 @@
 #include "fs/forget.h"
 #include "fs/fs.h"
 #include "fs/guard.h"
+#include "fs/handle.h"
 #include "fs/mountpoint.h"
 #include "fs/reqstat.h"
 
@@ -369,7 +370,7 @@ static void render_metrics(void *ctx, struct metric_text *t)
 
 	metric_family(t, METRIC_GAUGE, "pgbranchfs_open_handles",
 		      "Files that are open in the mount.");
-	metric_sample(t, fs_file_handles(), NULL);
+	metric_sample(t, handle_count(), NULL);
 	metric_family(t, METRIC_GAUGE, "pgbranchfs_requests_waiting",
 		      "Requests of the kernel that are answered later.");
 	metric_sample(t, atomic_load(&s->fs.waits), NULL);
@@ -498,7 +499,7 @@ void fs_session_stop(struct fs_session *s)
 	if (rc < 0 || busy)
 		fuse_session_exit(s->fs.se);
 	join_workers(s, rc < 0 || busy);
-	fs_file_close_all();
+	handle_close_all();
 	dead_free_all();
 	if (rc < 0 || busy)
 		drop_device(s);
