@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# pointlib.sh - a workload for a daemon that is killed in it at a certain point, and
+# the check that what was promised before is there after the next mount, and no more than
+# that: branches are made, renamed and discarded, and files are written.
+# shellcheck disable=SC2119,SC2317 # optional arguments; through others
+. "$(dirname "$0")/../lib/testlib.sh"
+need_fuse
+need_postgres # for init
+. "$(dirname "$0")/crashlib.sh"
+seed
+
+cycle=0
+
+# workload: until it is over or the daemon is gone.
+workload() {
+	local i
+
+	ledger_start main "$cycle" $((SEED + cycle)) 800
+	for ((i = 0; i < 6; i++)); do
+		churn_one || return 0
+		snap "s$i" main "$cycle" || return 0
+		if [ "$i" = 2 ]; then
+			# a branch of a branch, and one that is written
+			# shellcheck disable=SC2046 # two numbers
+			snap s9 s2 "$cycle" \
+				$(sed -n 's/^made s2 [^ ]* //p' "$NOTES/snaps") || return 0
+			ledger_start s9 "$cycle.9" $((SEED + cycle)) 300
+		fi
+		churn_one || return 0
+	done
+	load_wait
+}
+
+# After a crash: everything that was promised.
+check_all() {
+	must_mount
+	check_churn
+	check_ledger main "$cycle"
+	[ ! -e "$NOTES/ledger.$cycle.9" ] || ! grep -q '^made s9' "$NOTES/snaps" ||
+		check_ledger s9 "$cycle.9"
+	check_snaps
+	check_store
+	rm -rf "$MNT/main/data/ledger.$cycle" "$NOTES"/ledger.*
+	timeout 120 "$PGBRANCHFS" umount "$MNT" || die "umount after a crash"
+}
+
+after_workload() { # WHAT
+	local was=$test_failed
+
+	if [ -z "$(daemons_here)" ]; then
+		count killed_there
+	else
+		count not_reached
+		say "# not reached: $1"
+	fi
+	kill_all
+	load_end
+	check_all
+	cycle=$((cycle + 1))
+	count cycles
+	[ "$test_failed" = "$was" ] || say "# that was $1, cycle $((cycle - 1))"
+}
+
+new_store
+crash_conf
+# rmdir is a step of two then, and some come back
+sed -i 's/^reserve = 0$/&\ntrash = 1h/' "$STORE/pgbranchfs.conf"
+test_mounts+=("$MNT")
+
+end_of_points() {
+	is "no promise was broken in $cycle crashes" "$test_failed" 0
+	print_figures
+	done_testing
+}
