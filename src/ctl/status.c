@@ -183,12 +183,16 @@ static void render_expires(const struct branch_info *info, struct str *out)
 	str_printf(out, "%s\n", info->expires ? when : "never");
 }
 
-/* Of what is known without its server and its files. */
-static void render_trashed(struct control *c, const struct branch_info *info,
-			   struct str *out)
+/* Of what is known without its server. */
+static int render_trashed(struct control *c, struct branch *b,
+			  const struct branch_info *info, struct str *out)
 {
 	struct status_out so = {out, false, true};
+	uint64_t bytes = 0;
+	int rc = branch_own_bytes(b, &bytes);
 
+	if (rc < 0)
+		return rc;
 	field_text(&so, "name", info->name);
 	field_number(&so, "no", info->no);
 	field_text(&so, "parent", or_null(info->parent));
@@ -200,6 +204,8 @@ static void render_trashed(struct control *c, const struct branch_info *info,
 	field_number(&so, "depth", info->depth);
 	field_time(&so, "discarded", info->trashed);
 	field_time(&so, "removed", control_purge_time(c, info->trashed));
+	field_number(&so, "bytes", bytes);
+	return 0;
 }
 
 static int render_branch(struct control *c, enum status_file which, struct branch *b,
@@ -223,7 +229,7 @@ static int render_branch(struct control *c, enum status_file which, struct branc
 	} else if (which == STATUS_EXPIRES) {
 		render_expires(&info, out);
 	} else if (which == STATUS_TRASHED) {
-		render_trashed(c, &info, out);
+		return render_trashed(c, b, &info, out);
 	} else if (which == STATUS_PROTECTED) {
 		str_add(out, info.is_protected ? "1\n" : "0\n");
 	} else {

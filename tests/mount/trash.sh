@@ -55,6 +55,7 @@ mkdir "$MNT/a"
 sql a "create table t as select generate_series(1, 1000) i" || die "psql"
 echo x >"$MNT/a/data/unsynced"
 mkdir "$MNT/child@a"
+dd if=/dev/urandom of="$MNT/a/data/own" bs=1k count=100 conv=fsync status=none
 no=$(sed -n 's/^no //p' "$MNT/a/status")
 now=$(date +%s)
 ok "rmdir with a server" rmdir "$MNT/a"
@@ -68,6 +69,7 @@ is "and is in its name" "$(date -d "${name#a@}" +%s)" "$(stat -c %Y "$MNT/.trash
 is "all there is to see" "$(ls -A "$MNT/.trash/$name")" status
 like "status" "$(cat "$MNT/.trash/$name/status")" \
 	"^name a.no $no.parent main.*discarded ${name#a@}.removed 20"
+ok "with what it holds on disk" grep -qE '^bytes [1-9][0-9]{5,}$' "$MNT/.trash/$name/status"
 is "status has a size" "$(stat -c %s "$MNT/.trash/$name/status")" \
 	"$(wc -c <"$MNT/.trash/$name/status")"
 nok "its data is out of reach" ls "$MNT/.trash/$name/data"

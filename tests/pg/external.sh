@@ -94,6 +94,13 @@ is 'the branch is as it was' "$(status ext stopped_by_hand)" 0
 busy 'it is not discarded' rmdir "$MNT/ext"
 busy 'nor piece by piece' rm -rf "$MNT/ext"
 busy 'nor given away' chown daemon "$MNT/ext"
+outdated() {
+	[ "$(date +%s)" -gt $(($(date -d "$(cat "$MNT/ext/expires")" +%s) + 2)) ]
+}
+ok 'its time is over soon' bash -c "echo 1s >'$MNT/ext/expires'"
+settles 'two seconds behind it' outdated
+ok 'it is spared as long as the server lives' test -d "$MNT/ext/data"
+ok 'it gets more time' bash -c "echo never >'$MNT/ext/expires'"
 is 'its server does not notice' "$(their_sql 'select count(*) from t')" 1
 ok 'it is branched' mkdir "$MNT/child@ext"
 is 'and the branch has what was committed' "$(sql child 'select count(*) from t')" 1

@@ -226,7 +226,8 @@ static void test_values(void **state)
 	      "name a\nno 2\nparent main\nparent_gone 0\nowner 4242424\n"
 	      "created 2026-11-22T10:00:00Z\nlast_active -\n"
 	      "expires 2026-11-23T10:00:00Z\ndepth 2\n"
-	      "discarded 2026-11-22T11:00:00Z\nremoved 2026-11-23T11:00:00Z\n");
+	      "discarded 2026-11-22T11:00:00Z\nremoved 2026-11-23T11:00:00Z\n"
+	      "bytes 8192\n");
 	check(STATUS_ERROR, NULL, "error of 1000\n");
 	check(STATUS_UPKEEP, NULL, "end\n");
 	check(STATUS_METRICS, NULL, "figures\n");
