@@ -10,6 +10,7 @@
  * All records are read before the first branch is made: whether one of them can be
  * trusted is seen only beside the others.
  */
+#include "store/lineage.h"
 #include "store/registry_priv.h"
 
 #include "base/fault.h"
@@ -25,13 +26,6 @@
 
 #define RECORD_MAX 4096
 
-/* Layers met so far, by id, while the lineage is put together. */
-struct known {
-	UT_hash_handle hh;
-	uint32_t id;
-	struct layer *layer; /* owned reference */
-};
-
 /* A record that could be decoded. */
 struct found {
 	char file[TRASH_NAME_MAX]; /* its file's name, without the ending... */
@@ -42,127 +36,16 @@ struct found {
 
 struct reading {
 	struct registry *r;
-	struct known *known;
+	struct lineage lineage;
 	struct found *v;
 	size_t n;
-	bool damaged;       /* a record could not be read */
-	uint32_t bad_layer; /* the last one that could not be */
+	bool damaged; /* a record could not be read */
 };
-
-static struct known *known_find(struct reading *rd, uint32_t id)
-{
-	struct known *k = NULL;
-
-	HASH_FIND(hh, rd->known, &id, sizeof(id), k);
-	return k;
-}
-
-static int known_add(struct reading *rd, uint32_t id, struct layer *l)
-{
-	struct known *k = calloc(1, sizeof(*k));
-
-	if (!k)
-		return -ENOMEM;
-	k->id = id;
-	HASH_ADD(hh, rd->known, id, sizeof(k->id), k);
-	if (!k->hh.tbl) {
-		free(k);
-		return -ENOMEM;
-	}
-	k->layer = layer_get(l);
-	return 0;
-}
 
 static void reading_fini(struct reading *rd)
 {
-	struct known *k, *next;
-
-	HASH_ITER(hh, rd->known, k, next)
-	{
-		HASH_DEL(rd->known, k);
-		layer_put(k->layer);
-		free(k);
-	}
+	lineage_fini(&rd->lineage);
 	free(rd->v);
-}
-
-static int read_layer_record(struct registry *r, uint32_t id, struct layer_meta *ret)
-{
-	CLEAN(clean_free) char *text = NULL;
-	char path[48];
-	size_t len;
-	int rc;
-
-	(void)snprintf(path, sizeof(path), "layers/%08x/layer.ini", id);
-	rc = fd_read_regular(r->store.fd, path, RECORD_MAX, &text, &len);
-	if (rc == 0)
-		rc = strlen(text) == len ? layer_meta_decode(text, ret) : -EBADMSG;
-	if (rc == 0 && ret->id != id)
-		rc = -EBADMSG;
-	if (rc < 0 && rc != -ENOMEM)
-		log_error("%s/%s: damaged or missing record (%s); leaving out what "
-			  "stands on it",
-			  r->path, path, strerror(-rc));
-	return rc;
-}
-
-/* Makes the layer object of one id whose parent is known. */
-static int make_sealed(struct reading *rd, const struct layer_meta *m,
-		       struct layer *parent)
-{
-	struct layer *l = layer_new(&rd->r->store, m->id,
-				    parent ? layer_get(parent) : NULL, m->fresh);
-	int rc;
-
-	if (!l)
-		return -ENOMEM;
-	atomic_store(&l->sealed, true);
-	atomic_store(&l->durable, true); /* registry_open synced the store */
-	rc = known_add(rd, m->id, l);
-	if (rc < 0 && parent)
-		atomic_fetch_sub(&parent->users, 1);
-	layer_put(l);
-	return rc;
-}
-
-/*
- * The sealed layer `id` with all below it.  Goes down until it meets a layer it
- * knows, then makes the objects on the way back up; parents are always older.
- */
-static int get_sealed(struct reading *rd, uint32_t id, struct layer **ret_layer)
-{
-	struct layer_meta *way = NULL;
-	struct layer *parent = NULL;
-	struct known *k = NULL;
-	size_t n = 0;
-	int rc = 0;
-
-	while (id != 0 && !(k = known_find(rd, id))) {
-		struct layer_meta *v = realloc(way, (n + 1) * sizeof(*v));
-
-		rc = v ? 0 : -ENOMEM;
-		if (v) {
-			way = v;
-			rc = read_layer_record(rd->r, id, &way[n]);
-		}
-		if (rc < 0)
-			break;
-		id = way[n++].parent;
-	}
-	if (rc < 0)
-		rd->bad_layer = id;
-	if (rc == 0 && k)
-		parent = k->layer;
-	while (rc == 0 && n > 0) {
-		n--;
-		rc = make_sealed(rd, &way[n], parent);
-		if (rc == 0)
-			parent = known_find(rd, way[n].id)->layer;
-	}
-	free(way);
-	if (rc == 0)
-		*ret_layer = parent;
-	return rc;
 }
 
 /* "NAME.ini" or "NAME@TIME.ini"; false: not a record's name. */
@@ -297,14 +180,13 @@ static void drop_wrong(struct reading *rd)
 /* Makes the branch of a record whose base is known. */
 static int take_record(struct reading *rd, const struct found *f)
 {
-	const struct known *base = f->m.base ? known_find(rd, f->m.base) : NULL;
+	struct layer *base = lineage_find(&rd->lineage, f->m.base);
 	struct registry *r = rd->r;
 	struct layer *top;
 	struct branch *b;
 	int rc;
 
-	top = layer_new(&r->store, f->m.top, base ? layer_get(base->layer) : NULL,
-			f->m.fresh);
+	top = layer_new(&r->store, f->m.top, base ? layer_get(base) : NULL, f->m.fresh);
 	b = top ? branch_new(r, f->name, &f->m, top) : NULL;
 	if (!b)
 		return -ENOMEM;
@@ -333,7 +215,8 @@ static void note_bad_layer(struct reading *rd, const char *branch, int rc)
 {
 	char path[48];
 
-	(void)snprintf(path, sizeof(path), "layers/%08x/layer.ini", rd->bad_layer);
+	(void)snprintf(path, sizeof(path), "layers/%08x/layer.ini",
+		       rd->lineage.bad_layer);
 	damage_note(rd->r, path, branch,
 		    rc == -EBADMSG ? "not as it was written" : strerror(-rc));
 }
@@ -352,8 +235,7 @@ static int take_records(struct reading *rd)
 	for (size_t i = 0; i < rd->n; i++) {
 		struct layer *base;
 
-		if (rd->v[i].m.base != 0)
-			rc = get_sealed(rd, rd->v[i].m.base, &base);
+		rc = lineage_get(&rd->lineage, rd->v[i].m.base, &base);
 		if (rc == -ENOMEM)
 			return rc;
 		if (rc < 0) {
@@ -364,7 +246,7 @@ static int take_records(struct reading *rd)
 	}
 	/* only now all layers are known that somebody stands on */
 	for (size_t i = 0; i < rd->n; i++)
-		if (!rd->v[i].wrong && known_find(rd, rd->v[i].m.top))
+		if (!rd->v[i].wrong && lineage_find(&rd->lineage, rd->v[i].m.top))
 			rd->v[i].wrong = "it would write a layer that others stand on";
 	drop_wrong(rd);
 	for (size_t i = 0; rc == 0 && i < rd->n; i++)
@@ -434,7 +316,8 @@ static int on_layer_dir(struct reading *rd, const char *name)
 	}
 	if (id >= r->next_layer)
 		r->next_layer = (uint32_t)id + 1;
-	if (rd->damaged || known_find(rd, (uint32_t)id) || is_top(rd, (uint32_t)id))
+	if (rd->damaged || lineage_find(&rd->lineage, (uint32_t)id) ||
+	    is_top(rd, (uint32_t)id))
 		return 0;
 	v = realloc(r->orphans, (r->norphans + 1) * sizeof(*v));
 	if (!v)
@@ -509,7 +392,7 @@ static int read_branches(struct reading *rd, struct err *e)
 
 int registry_read(struct registry *r, struct err *e)
 {
-	CLEAN(reading_fini) struct reading rd = {.r = r};
+	CLEAN(reading_fini) struct reading rd = {.r = r, .lineage = {.r = r}};
 	int rc = read_branches(&rd, e);
 
 	if (rc < 0)
