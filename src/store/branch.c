@@ -111,6 +111,8 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	}
 	(void)snprintf(ret->name, sizeof(ret->name), "%s", b->name);
 	(void)snprintf(ret->parent, sizeof(ret->parent), "%s", m.parent);
+	memcpy(ret->parent_checkpoint, m.parent_checkpoint,
+	       sizeof(ret->parent_checkpoint));
 	if (m.parent_no) {
 		HASH_FIND(hh_no, r->by_no, &m.parent_no, sizeof(m.parent_no), parent);
 		ret->parent_gone = !parent;
@@ -210,24 +212,6 @@ struct layer *branch_top(struct branch *b)
 	return layer_get(b->top);
 }
 
-int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
-{
-	struct layer *top = branch_top(b);
-	uint64_t blocks = 0, one;
-	int rc = 0;
-
-	for (struct layer *l = top; rc == 0 && l && atomic_load(&l->users) <= 1;
-	     l = l->parent) {
-		rc = layer_blocks(l, &one);
-		if (rc == 0)
-			blocks += one;
-	}
-	layer_put(top);
-	if (rc == 0)
-		*ret_bytes = blocks * 512;
-	return rc;
-}
-
 int branch_set_expires(struct branch *b, time_t expires, struct err *e)
 {
 	struct branch_meta m;
@@ -247,7 +231,7 @@ int branch_data_get(struct branch *b, struct overlay **ret_overlay)
 	LOCK_SCOPE(&b->lock);
 	metric_add(b->data ? &b->reg->tree_hits : &b->reg->tree_misses, 1);
 	if (!b->data) {
-		rc = overlay_new(layer_get(b->top), &b->data);
+		rc = overlay_new(layer_get(b->top), b->no, &b->data);
 		if (rc < 0)
 			return rc;
 	}
@@ -291,7 +275,7 @@ int branch_run_get(struct branch *b, struct overlay **ret_overlay)
 			layer_put(l);
 			return rc;
 		}
-		rc = overlay_new(l, &b->run);
+		rc = overlay_new(l, b->no, &b->run);
 		if (rc < 0)
 			return rc;
 	}

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME, F_FILE };
+enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME, F_FILE, F_KIND };
 
 struct field {
 	const char *key;
@@ -45,6 +45,26 @@ static const struct field branch_fields[] = {
 	BRANCH_FIELD(prepared, F_BOOL),
 	BRANCH_FIELD(started, F_BOOL),
 	BRANCH_FIELD(stopped_by_hand, F_BOOL),
+	{"parent_checkpoint", F_NAME, offsetof(struct branch_meta, parent_checkpoint),
+	 true},
+};
+
+#define CHECKPOINT_FIELD(key, kind)                                                    \
+	{                                                                              \
+#key, kind, offsetof(struct checkpoint_meta, key), false               \
+	}
+static const struct field checkpoint_fields[] = {
+	CHECKPOINT_FIELD(branch_no, F_U32), CHECKPOINT_FIELD(seq, F_U32),
+	CHECKPOINT_FIELD(name, F_NAME),     CHECKPOINT_FIELD(branch, F_NAME),
+	CHECKPOINT_FIELD(base, F_U32),      CHECKPOINT_FIELD(kind, F_KIND),
+	CHECKPOINT_FIELD(taken, F_TIME),    CHECKPOINT_FIELD(prepared, F_BOOL),
+	CHECKPOINT_FIELD(owner, F_U32),     CHECKPOINT_FIELD(group, F_U32),
+};
+
+static const char *const kind_names[CHECKPOINT_KINDS] = {
+	[CHECKPOINT_NAMED] = "named",
+	[CHECKPOINT_AUTO] = "automatic",
+	[CHECKPOINT_SAFETY] = "safety",
 };
 
 #define LAYER_FIELD(key, kind)                                                         \
@@ -84,6 +104,11 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		if (*p || !f->optional)
 			str_printf(t, "%s = %s\n", f->key, p);
 		break;
+	case F_KIND:
+		memcpy(&u, p, sizeof(u));
+		str_printf(t, "%s = %s\n", f->key,
+			   u < CHECKPOINT_KINDS ? kind_names[u] : "");
+		break;
 	}
 }
 
@@ -99,6 +124,17 @@ static char *record_encode(const char *section, const struct field *fields, size
 		str_printf(&t, "sum = %08lx\n",
 			   crc32_z(0, (const Bytef *)t.s, (z_size_t)t.len));
 	return str_steal(&t);
+}
+
+static int get_kind(const char *value, char *p)
+{
+	for (uint32_t i = 0; i < CHECKPOINT_KINDS; i++) {
+		if (strcmp(value, kind_names[i]) != 0)
+			continue;
+		memcpy(p, &i, sizeof(i));
+		return 0;
+	}
+	return -EINVAL;
 }
 
 static int get_field(const struct field *f, const char *value, void *rec)
@@ -139,6 +175,9 @@ static int get_field(const struct field *f, const char *value, void *rec)
 			rc = trash_name_parse(value, name, &t);
 		if (rc == 0)
 			(void)snprintf(p, TRASH_NAME_MAX, "%s", value);
+		break;
+	case F_KIND:
+		rc = get_kind(value, p);
 		break;
 	}
 	return rc;
@@ -210,6 +249,12 @@ char *layer_meta_encode(const struct layer_meta *m)
 	return record_encode("layer", layer_fields, ARRAY_SIZE(layer_fields), m);
 }
 
+char *checkpoint_meta_encode(const struct checkpoint_meta *m)
+{
+	return record_encode("checkpoint", checkpoint_fields,
+			     ARRAY_SIZE(checkpoint_fields), m);
+}
+
 int branch_meta_decode(const char *text, struct branch_meta *ret_meta)
 {
 	struct branch_meta m = {0};
@@ -234,6 +279,23 @@ int layer_meta_decode(const char *text, struct layer_meta *ret_meta)
 
 	if (rc == 0 && (m.id == 0 || m.parent >= m.id))
 		rc = -EBADMSG; /* a parent is always older: no cycles */
+	if (rc == 0)
+		*ret_meta = m;
+	return rc;
+}
+
+int checkpoint_meta_decode(const char *text, struct checkpoint_meta *ret_meta)
+{
+	struct checkpoint_meta m = {0};
+	struct parse p = {
+		"checkpoint", checkpoint_fields, ARRAY_SIZE(checkpoint_fields), &m, 0,
+		false};
+	int rc = record_decode(text, &p);
+
+	if (rc == 0 && (m.branch_no == 0 || m.branch_no >= UINT32_C(1) << 26 ||
+			m.seq == 0 || m.seq > CHECKPOINT_SEQ_MAX || m.base == 0 ||
+			m.name[0] == '\0' || m.branch[0] == '\0'))
+		rc = -EBADMSG;
 	if (rc == 0)
 		*ret_meta = m;
 	return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * branch_meta.h - the records of branches and layers as text: INI with a checksum as
- * the last line.  Pure functions, no I/O.
+ * branch_meta.h - the records of branches, checkpoints and layers as text: INI with a
+ * checksum as the last line.  Pure functions, no I/O.
  */
 #ifndef STORE_BRANCH_META_H
 #define STORE_BRANCH_META_H
@@ -27,6 +27,31 @@ struct branch_meta {
 	int64_t expires;              /* likewise; 0: never */
 	uint32_t owner, group, mode;
 	bool is_protected, prepared, started, stopped_by_hand;
+	char parent_checkpoint[64]; /* that it was made from; "": from the parent as it
+				       was then */
+};
+
+/* Why a checkpoint was taken. */
+enum checkpoint_kind {
+	CHECKPOINT_NAMED,  /* somebody wanted it: stays until somebody drops it */
+	CHECKPOINT_AUTO,   /* by the clock: thinned out */
+	CHECKPOINT_SAFETY, /* before its branch became something else */
+	CHECKPOINT_KINDS
+};
+
+#define CHECKPOINT_SEQ_MAX ((UINT32_C(1) << 29) - 1)
+
+/* branches/NO@SEQ.ini */
+struct checkpoint_meta {
+	uint32_t branch_no;
+	uint32_t seq; /* 1 .. CHECKPOINT_SEQ_MAX, grows within the branch */
+	char name[64];
+	char branch[64];       /* the branch's name when the record was written */
+	uint32_t base;         /* the sealed layer that it stands on */
+	uint32_t kind;         /* enum checkpoint_kind */
+	int64_t taken;         /* seconds since the epoch */
+	bool prepared;         /* as the branch's record had it then */
+	uint32_t owner, group; /* of the branch when the record was written */
 };
 
 /* layers/ID/layer.ini */
@@ -39,8 +64,11 @@ struct layer_meta {
 /* Heap strings; NULL: out of memory. */
 char *branch_meta_encode(const struct branch_meta *m);
 char *layer_meta_encode(const struct layer_meta *m);
+char *checkpoint_meta_encode(const struct checkpoint_meta *m);
 /* -EBADMSG for anything else than encode made; -ENOMEM. */
 int branch_meta_decode(const char *text, struct branch_meta *ret_meta) MUST_CHECK;
 int layer_meta_decode(const char *text, struct layer_meta *ret_meta) MUST_CHECK;
+int checkpoint_meta_decode(const char *text,
+			   struct checkpoint_meta *ret_meta) MUST_CHECK;
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "store/checkpoint_priv.h"
 #include "store/registry_priv.h"
 
 #include <dirent.h>
@@ -69,13 +70,17 @@ static void known_fini(struct known_set *s)
 	}
 }
 
+static void add_chain_locked(struct known_set *s, struct layer *l)
+{
+	for (; l && !known_find(s, l->id); l = l->parent)
+		known_add(s, l, atomic_load(&l->durable));
+}
+
 static void add_chains_locked(struct known_set *s, const struct branch *by_no)
 {
 	for (const struct branch *b = by_no; b; b = b->hh_no.next) {
 		known_add(s, b->top, false);
-		for (struct layer *l = b->top->parent; l && !known_find(s, l->id);
-		     l = l->parent)
-			known_add(s, l, atomic_load(&l->durable));
+		add_chain_locked(s, b->top->parent);
 	}
 }
 
@@ -83,6 +88,9 @@ static int known_all_locked(struct registry *r, struct known_set *s)
 {
 	add_chains_locked(s, r->by_no);
 	add_chains_locked(s, r->trash_by_no);
+	for (struct checkpoint_set *c = r->checkpoints; c; c = c->hh.next)
+		for (size_t i = 0; i < c->n; i++)
+			add_chain_locked(s, c->v[i]->layer);
 	for (size_t i = 0; i < r->ndead; i++)
 		if (!known_find(s, r->dead[i]->id))
 			known_add(s, r->dead[i], false);
@@ -353,18 +361,29 @@ void damage_free(struct registry *r)
 	free(r->damage);
 }
 
+static bool stands_on(const struct layer *l, uint32_t id)
+{
+	while (l && l->id != id)
+		l = l->parent;
+	return l != NULL;
+}
+
 /* The names of the branches that stand on a layer, with blanks between. */
 static void add_names(struct str *out, const struct branch *by_no, uint32_t id)
 {
-	for (const struct branch *b = by_no; b; b = b->hh_no.next) {
-		const struct layer *l = b->top->parent;
-
-		while (l && l->id != id)
-			l = l->parent;
-		if (l)
+	for (const struct branch *b = by_no; b; b = b->hh_no.next)
+		if (stands_on(b->top->parent, id))
 			str_printf(out, "%s%s", out->len ? " " : "",
 				   branch_record_name(b));
-	}
+}
+
+static void add_checkpoints(struct str *out, const struct registry *r, uint32_t id)
+{
+	for (struct checkpoint_set *s = r->checkpoints; s; s = s->hh.next)
+		for (size_t i = 0; i < s->n; i++)
+			if (stands_on(s->v[i]->layer, id))
+				str_printf(out, "%s%s:%s", out->len ? " " : "",
+					   s->v[i]->m.branch, s->v[i]->m.name);
 }
 
 /* Does a layer that somebody stands on still have its record? */
@@ -392,6 +411,7 @@ static int check_layer(struct registry *r, uint32_t id,
 		LOCK_SCOPE(&r->change);
 		add_names(&names, r->by_no, id);
 		add_names(&names, r->trash_by_no, id);
+		add_checkpoints(&names, r, id);
 	}
 	if (names.len) /* else nobody does, any more */
 		fn(ctx, path, names.s,

@@ -72,7 +72,10 @@ struct layer {
 	bool fresh;   /* starts without what a copy of a data directory must not have */
 	bool scratch; /* never synced: a run directory */
 	atomic_uint refs;
-	atomic_uint users; /* child layers and branches that stand on it */
+	atomic_uint users; /* child layers, branches and checkpoints that stand on it */
+	/* How many of these are checkpoints of branch own_by, or layers that only those
+	 * have, besides its own way down: holdings.c. */
+	atomic_uint own_users, own_by;
 
 	pthread_rwlock_t lock;
 	atomic_bool sealed;
@@ -167,6 +170,14 @@ int layer_sync_dirs(struct layer *l) MUST_CHECK;
 int layer_prepare_seal(struct layer *l) MUST_CHECK;
 /* Makes all of a sealed layer and of those below it durable; blocks. */
 int layer_flush(struct layer *l) MUST_CHECK;
+
+/* Does somebody else stand on it than the branch `no`, on whose way down it is? */
+static inline bool layer_is_shared(const struct layer *l, uint32_t no)
+{
+	unsigned own = atomic_load(&l->own_by) == no ? atomic_load(&l->own_users) : 0;
+
+	return atomic_load(&l->users) > 1 + own;
+}
 
 /* Something was written to it that may take or free space. */
 static inline void layer_changed(struct layer *l)

@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int overlay_new(struct layer *top, struct overlay **ret_overlay)
+int overlay_new(struct layer *top, uint32_t no, struct overlay **ret_overlay)
 {
 	struct overlay *o = calloc(1, sizeof(*o));
 	pthread_rwlockattr_t attr;
@@ -40,6 +40,7 @@ int overlay_new(struct layer *top, struct overlay **ret_overlay)
 	(void)pthread_rwlock_init(&o->names, NULL);
 	(void)pthread_mutex_init(&o->files, NULL);
 	o->top = top;
+	o->no = no;
 	atomic_init(&o->refs, 1);
 	o->touched = true;
 	atomic_init(&o->next_fid, top->max_fid + 1);
@@ -134,7 +135,7 @@ int overlay_stat_file_locked(struct overlay *o, uint64_t fid, struct stat *ret_s
 		struct stat st;
 		int rc;
 
-		own = own && atomic_load(&l->users) <= 1;
+		own = own && !layer_is_shared(l, o->no);
 		if (found && !own)
 			break;
 		rc = stat_in_layer(l, fid, &st);

@@ -44,6 +44,7 @@ struct cowfile {
 
 struct overlay {
 	atomic_uint refs;
+	uint32_t no; /* of the branch */
 	/* lock: the branch's */
 	bool touched;     /* handed out since it was looked at last */
 	int64_t since_ms; /* the time of that, or of a later look that found it in use
@@ -117,6 +118,7 @@ int overlay_settle(struct overlay *o) MUST_CHECK;
 void overlay_freeze(struct overlay *o, struct layer *new_top);
 /* An overlay over a chain of layers, loading them; takes the reference over.  There is
  * never more than one over a top layer. */
-int overlay_new(struct layer *top, struct overlay **ret_overlay) MUST_CHECK;
+int overlay_new(struct layer *top, uint32_t no,
+		struct overlay **ret_overlay) MUST_CHECK;
 
 #endif

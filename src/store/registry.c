@@ -12,9 +12,10 @@
  * A crash after 2 or 3 leaves no child and a parent one layer deeper; both are
  * correct, because a layer that is not on disk is an empty one.  If the parent's
  * top is still empty, the child stands on the layer below it and only 4 is left.
- * What the child stands on is decided once, by looking at the top (base_of): the
- * parent is being written, and a moment later the top may be another, or not empty.
+ * What the child stands on is decided once, by looking at the top (registry_base_of):
+ * the parent is being written, and a moment later the top may be another, or not empty.
  */
+#include "store/checkpoint_priv.h"
 #include "store/registry_priv.h"
 
 #include "base/fault.h"
@@ -132,8 +133,7 @@ int registry_statvfs(struct registry *r, struct statvfs *ret_st)
 
 /* --- making a branch --- */
 
-/* Is there nothing in the branch's own top layer? */
-static bool top_is_empty(struct registry *r, struct branch *b)
+bool registry_top_is_empty(struct registry *r, struct branch *b)
 {
 	READ_SCOPE(&b->top->lock);
 	if (b->top->loaded)
@@ -206,18 +206,27 @@ int registry_check_name(struct registry *r, const char *name, struct err *e)
 	return rc < 0 ? rc : record_settle_names(r, e);
 }
 
+/* What a branch is made from. */
+struct origin {
+	struct layer *base;
+	uint32_t no;            /* the parent's */
+	const char *name;       /* likewise */
+	const char *checkpoint; /* "": as it is now */
+};
+
 static int add_child(struct registry *r, const struct branch_spec *spec,
-		     struct layer *base, struct branch **ret_branch, struct err *e)
+		     const struct origin *from, struct branch **ret_branch,
+		     struct err *e)
 {
-	struct branch *p = spec->parent, *b;
-	struct layer *top;
+	struct layer *base = from->base, *top;
+	struct branch *b;
 	time_t now = time(NULL);
 	struct branch_meta m = {
 		.no = r->next_no,
 		.top = r->next_layer,
 		.base = base->id,
 		.fresh = true,
-		.parent_no = p->no,
+		.parent_no = from->no,
 		.created = now,
 		.last_active = now,
 		.expires = spec->expires,
@@ -227,7 +236,9 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	};
 	int rc;
 
-	(void)snprintf(m.parent, sizeof(m.parent), "%s", p->name);
+	(void)snprintf(m.parent, sizeof(m.parent), "%s", from->name);
+	(void)snprintf(m.parent_checkpoint, sizeof(m.parent_checkpoint), "%s",
+		       from->checkpoint);
 	top = layer_new(&r->store, m.top, layer_get(base), true);
 	b = top ? branch_new(r, spec->name, &m, top) : NULL;
 	if (!b)
@@ -239,12 +250,9 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	if (rc == 0)
 		rc = registry_add(r, b);
 	if (rc < 0) {
-		char path[RECORD_PATH_MAX];
-
 		/* it may be there though not durable; where it stays, so does the
 		 * layer that it names */
-		record_path(spec->name, path);
-		if (unlinkat(r->store.fd, path, 0) == 0 || errno == ENOENT)
+		if (record_undo(r, spec->name) == 0)
 			atomic_fetch_sub(&base->users, 1);
 		branch_put(b);
 		return err_set(e, rc, "cannot write the record of branch '%s': %s",
@@ -254,40 +262,68 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	return 0;
 }
 
-/* The sealed layer that holds the parent as it is now; it lives as long as p's top. */
-static int base_of(struct registry *r, struct branch *p, struct layer **ret_base)
+int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
+		     struct err *e)
 {
-	struct layer *top = p->top;
+	struct layer *top = b->top;
 	int rc;
 
-	if (top_is_empty(r, p)) {
+	if (top->parent && registry_top_is_empty(r, b)) {
 		*ret_base = top->parent;
 		return 0;
 	}
-	rc = freeze(r, p);
-	if (rc == 0)
-		*ret_base = top; /* the new top holds it */
-	return rc;
+	rc = freeze(r, b);
+	if (rc < 0)
+		return err_set(e, rc, "cannot freeze branch '%s': %s", b->name,
+			       strerror(-rc));
+	*ret_base = top; /* the new top holds it */
+	return 0;
+}
+
+/* The parent as it is now. */
+static int from_branch(struct registry *r, struct branch *p, struct origin *ret_from,
+		       struct err *e)
+{
+	if (atomic_load(&p->discarded))
+		return err_set(e, -ENOENT, "branch '%s' is gone", p->name);
+	*ret_from = (struct origin){.no = p->no, .name = p->name, .checkpoint = ""};
+	return registry_base_of(r, p, &ret_from->base, e);
+}
+
+/* A checkpoint; its branch may be gone. */
+static int from_checkpoint(struct registry *r, const struct branch_spec *spec,
+			   struct origin *ret_from, struct err *e)
+{
+	struct checkpoint *ck =
+		checkpoint_seq(r, spec->checkpoint_of, spec->checkpoint_seq);
+
+	if (!ck)
+		return err_set(e, -ENOENT, "the checkpoint is gone");
+	*ret_from = (struct origin){
+		.base = ck->layer,
+		.no = ck->m.branch_no,
+		.name = spec->parent ? spec->parent->name : ck->m.branch,
+		.checkpoint = ck->m.name,
+	};
+	return 0;
 }
 
 int registry_create(struct registry *r, const struct branch_spec *spec,
 		    struct branch **ret_branch, struct err *e)
 {
-	struct branch *p = spec->parent;
-	struct layer *base;
+	struct origin from = {.base = NULL};
 	int rc;
 
 	LOCK_SCOPE(&r->change);
 	rc = registry_check_name(r, spec->name, e);
-	if (rc < 0)
-		return rc;
-	if (atomic_load(&p->discarded))
-		return err_set(e, -ENOENT, "branch '%s' is gone", p->name);
-	rc = base_of(r, p, &base);
-	if (rc < 0)
-		return err_set(e, rc, "cannot freeze branch '%s': %s", p->name,
-			       strerror(-rc));
-	return add_child(r, spec, base, ret_branch, e);
+	if (rc == 0)
+		rc = spec->checkpoint_seq ? from_checkpoint(r, spec, &from, e)
+					  : from_branch(r, spec->parent, &from, e);
+	if (rc == 0)
+		rc = add_child(r, spec, &from, ret_branch, e);
+	if (rc == 0 && spec->parent)
+		holdings_recount(r, spec->parent);
+	return rc;
 }
 
 /* --- renaming and discarding --- */
@@ -357,6 +393,7 @@ void registry_forget(struct registry *r, struct branch *b)
 		b->misnamed = false;
 		r->misnamed--;
 	}
+	checkpoints_drop_unnamed(r, b->no);
 	layer_release(r, b->top);
 	branch_put(b); /* the table's */
 }
@@ -369,6 +406,7 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 	rc = registry_check_discard(b, e);
 	if (rc < 0)
 		return rc;
+	checkpoints_before_discard(r, b);
 	rc = records_failed(r);
 	if (rc == 0)
 		rc = record_remove(r, b->name, &b->meta);

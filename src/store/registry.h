@@ -33,7 +33,8 @@ struct branch;
 struct branch_info {
 	uint32_t no;
 	char name[64];
-	char parent[64];  /* "" for main */
+	char parent[64];            /* "" for main */
+	char parent_checkpoint[64]; /* that it was made from; "": as it was then */
 	bool parent_gone; /* the parent was discarded (or its name given to another) */
 	time_t created;
 	time_t last_active; /* newest of creation and branch_touch */
@@ -101,7 +102,9 @@ void branch_info(struct branch *b, struct branch_info *ret_info);
 
 struct branch_spec {
 	const char *name;
-	struct branch *parent;
+	struct branch *parent; /* NULL: a checkpoint of one that is gone */
+	/* from this checkpoint (checkpoint.h) of the branch; seq 0: as it is now */
+	uint32_t checkpoint_of, checkpoint_seq;
 	uid_t owner;
 	gid_t group;
 	mode_t mode;    /* permission bits, usually 0700 */
@@ -109,9 +112,9 @@ struct branch_spec {
 };
 
 /*
- * Makes a branch of spec->parent as it is now (the freeze of the design).  When
- * it returns 0 the branch survives a power cut.  -EEXIST, -EINVAL and
- * -ENAMETOOLONG for the name, -ENOENT if the parent is gone, -ENOSPC.
+ * Makes a branch of spec->parent as it is now (the freeze of the design), or of a
+ * checkpoint.  When it returns 0 the branch survives a power cut.  -EEXIST, -EINVAL and
+ * -ENAMETOOLONG for the name, -ENOENT if the parent or checkpoint is gone, -ENOSPC.
  */
 int registry_create(struct registry *r, const struct branch_spec *spec,
 		    struct branch **ret_branch, struct err *e) MUST_CHECK;
@@ -183,8 +186,9 @@ int branch_set_expires(struct branch *b, time_t expires, struct err *e) MUST_CHE
 void branch_touch(struct branch *b);
 
 /*
- * Bytes on disk that only this branch holds: its own layers' files.  Does not load the
- * data directory; may read directories of the store.
+ * Bytes on disk that only this branch holds: its own layers' files, those of its
+ * checkpoints that it stands on included.  Does not load the data directory; may read
+ * directories of the store.
  */
 int branch_own_bytes(struct branch *b, uint64_t *ret_bytes) MUST_CHECK;
 /*

@@ -3,6 +3,7 @@
  * registry_open.c - opening and closing a store: its format, its lock, what is left
  * to write at the end.
  */
+#include "store/checkpoint_priv.h"
 #include "store/registry_priv.h"
 
 #include "base/fault.h"
@@ -178,6 +179,7 @@ struct registry *registry_close(struct registry *r)
 		layer_put(r->dead[--r->ndead]);
 	while (r->nsealed > 0)
 		layer_put(r->sealed[--r->nsealed]);
+	checkpoints_free(r);
 	free(r->sealed);
 	free(r->dead);
 	free(r->orphans);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * registry_priv.h - what registry.c, registry_*.c, branch.c and rest.c share; for them
+ * registry_priv.h - what registry.c, registry_*.c, branch.c,
+ * checkpoint.c, holdings.c and rest.c share; for them
  * alone.
  *
  * Locks, in this order: registry->change (a mutex that serialises whatever
@@ -64,6 +65,7 @@ struct registry {
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name;             /* lock: table */
 	struct branch *trash_by_no, *trash_by_name; /* lock: table */
+	struct checkpoint_set *checkpoints;         /* lock: table; checkpoint_priv.h */
 	/* lock: table; registry_on_unload's */
 	void (*forget)(void *ctx, struct branch *b, struct overlay *o, bool run);
 	void *forget_ctx;
@@ -92,6 +94,14 @@ int registry_add_to(struct branch **by_no, struct branch **by_name, struct branc
 /* May a branch be given this name? */
 int registry_check_name(struct registry *r, const char *name, struct err *e) MUST_CHECK;
 int registry_check_discard(struct branch *b, struct err *e) MUST_CHECK;
+/* Is there nothing in the branch's own top layer? */
+bool registry_top_is_empty(struct registry *r, struct branch *b);
+/*
+ * The sealed layer that holds the branch as it is now, by a freeze if need be;
+ * borrowed, it lives as long as the branch's top.
+ */
+int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
+		     struct err *e) MUST_CHECK;
 /* The last of a branch that is in no table any more; the table's reference goes. */
 void registry_forget(struct registry *r, struct branch *b);
 /* With the table's lock, too: children remember this name of it. */
@@ -101,6 +111,12 @@ void registry_name_in_children(struct registry *r, const struct branch *parent);
 
 #define RECORD_PATH_MAX (sizeof("branches/") + TRASH_NAME_MAX + sizeof(".ini"))
 void record_path(const char *name, char buf[static RECORD_PATH_MAX]);
+/* Writes a record's text durably, whatever it describes. */
+int record_write(struct registry *r, const char *name, const char *text) MUST_CHECK;
+/* Removes a record that holds this text; when it fails it is there again. */
+int record_unlink(struct registry *r, const char *name, const char *text) MUST_CHECK;
+/* Takes one back that could not be written durably; -errno: it may be there. */
+int record_undo(struct registry *r, const char *name) MUST_CHECK;
 /* Writes the record durably, with its name in it. */
 int registry_save(struct registry *r, const char *name,
 		  const struct branch_meta *meta) MUST_CHECK;
@@ -134,6 +150,12 @@ int record_settle_names(struct registry *r, struct err *e) MUST_CHECK;
 void layer_remember(struct layer ***v, size_t *n, struct layer *l);
 /* One user less for a layer; the last one's going makes it dead. */
 void layer_release(struct registry *r, struct layer *l);
+
+/* --- holdings.c; with registry->change held --- */
+
+/* The branch, its checkpoints, or others on its layers have changed: which layers are
+ * its own? */
+void holdings_recount(struct registry *r, struct branch *b);
 
 /* --- check.c --- */
 

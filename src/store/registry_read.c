@@ -10,6 +10,7 @@
  * All records are read before the first branch is made: whether one of them can be
  * trusted is seen only beside the others.
  */
+#include "store/checkpoint_priv.h"
 #include "store/lineage.h"
 #include "store/registry_priv.h"
 
@@ -34,11 +35,18 @@ struct found {
 	const char *wrong; /* what keeps the branch from being served; NULL: nothing */
 };
 
+struct found_checkpoint {
+	struct checkpoint_meta m;
+	bool wrong;
+};
+
 struct reading {
 	struct registry *r;
 	struct lineage lineage;
 	struct found *v;
 	size_t n;
+	struct found_checkpoint *checkpoints;
+	size_t ncheckpoints;
 	bool damaged; /* a record could not be read */
 };
 
@@ -46,6 +54,7 @@ static void reading_fini(struct reading *rd)
 {
 	lineage_fini(&rd->lineage);
 	free(rd->v);
+	free(rd->checkpoints);
 }
 
 /* "NAME.ini" or "NAME@TIME.ini"; false: not a record's name. */
@@ -81,14 +90,79 @@ static void leave_out(struct reading *rd, const char *name, const char *why)
 		  path, why, name);
 }
 
+/* "NO@SEQ.ini" */
+static bool checkpoint_name(const char *entry, char name[static TRASH_NAME_MAX],
+			    uint32_t *ret_no, uint32_t *ret_seq)
+{
+	size_t len = strlen(entry);
+
+	if (len < 5 || len - 4 >= TRASH_NAME_MAX ||
+	    strcmp(entry + len - 4, ".ini") != 0)
+		return false;
+	memcpy(name, entry, len - 4);
+	name[len - 4] = '\0';
+	return checkpoint_record_parse(name, ret_no, ret_seq);
+}
+
+static void leave_checkpoint_out(struct reading *rd, const char *file, const char *what,
+				 const char *why)
+{
+	char path[RECORD_PATH_MAX];
+
+	record_path(file, path);
+	rd->damaged = true;
+	damage_note(rd->r, path, what, why);
+	log_error("%s/%s: damaged record (%s); leaving the checkpoint out", rd->r->path,
+		  path, why);
+}
+
+/* Its numbers are taken, whatever the record says. */
+static int read_checkpoint(struct reading *rd, const char *file, uint32_t no,
+			   uint32_t seq)
+{
+	CLEAN(clean_free) char *text = NULL;
+	struct found_checkpoint f = {.wrong = false}, *v;
+	char path[RECORD_PATH_MAX];
+	size_t len;
+	int rc = checkpoint_note_seq(rd->r, no, seq);
+
+	if (no >= rd->r->next_no && no < UINT32_C(1) << BRANCH_NO_BITS)
+		rd->r->next_no = no + 1;
+	record_path(file, path);
+	if (rc == 0)
+		rc = fd_read_regular(rd->r->store.fd, path, RECORD_MAX, &text, &len);
+	if (rc == 0)
+		rc = strlen(text) == len ? checkpoint_meta_decode(text, &f.m)
+					 : -EBADMSG;
+	if (rc == 0 && (f.m.branch_no != no || f.m.seq != seq))
+		rc = -EBADMSG;
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		leave_checkpoint_out(rd, file, "",
+				     rc == -EBADMSG ? "not as it was written"
+						    : strerror(-rc));
+		return 0;
+	}
+	v = realloc(rd->checkpoints, (rd->ncheckpoints + 1) * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	rd->checkpoints = v;
+	v[rd->ncheckpoints++] = f;
+	return 0;
+}
+
 static int read_record(struct reading *rd, const char *file)
 {
 	CLEAN(clean_free) char *text = NULL;
 	struct found f = {.wrong = NULL}, *v;
 	char path[RECORD_PATH_MAX];
+	uint32_t no, seq;
 	size_t len;
 	int rc;
 
+	if (checkpoint_name(file, f.file, &no, &seq))
+		return read_checkpoint(rd, f.file, no, seq);
 	if (!record_name(file, &f)) {
 		rd->damaged = true; /* it may be one that lost its name */
 		log_warn("%s/branches/%s: not a record, ignoring it; no layer is "
@@ -221,6 +295,64 @@ static void note_bad_layer(struct reading *rd, const char *branch, int rc)
 		    rc == -EBADMSG ? "not as it was written" : strerror(-rc));
 }
 
+/* Finds the layers that checkpoints stand on. */
+static int place_checkpoints(struct reading *rd)
+{
+	for (size_t i = 0; i < rd->ncheckpoints; i++) {
+		struct found_checkpoint *f = &rd->checkpoints[i];
+		char file[TRASH_NAME_MAX], what[2 * sizeof(f->m.name)];
+		struct layer *base;
+		int rc = lineage_get(&rd->lineage, f->m.base, &base);
+
+		if (rc == -ENOMEM)
+			return rc;
+		if (rc == 0)
+			continue;
+		f->wrong = true;
+		checkpoint_record_name(f->m.branch_no, f->m.seq, file);
+		(void)snprintf(what, sizeof(what), "%s:%s", f->m.branch, f->m.name);
+		note_bad_layer(rd, what, rc);
+		leave_checkpoint_out(rd, file, what,
+				     "what it stands on cannot be read");
+	}
+	return 0;
+}
+
+static int take_checkpoints(struct reading *rd)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < rd->ncheckpoints; i++) {
+		const struct found_checkpoint *f = &rd->checkpoints[i];
+
+		if (!f->wrong)
+			rc = checkpoint_add(rd->r, &f->m,
+					    lineage_find(&rd->lineage, f->m.base));
+	}
+	return rc;
+}
+
+/* A crash may have come between the end of a branch and that of its checkpoints which
+ * go with it.  Those of one whose record is damaged stay. */
+static void drop_left(struct reading *rd)
+{
+	struct registry *r = rd->r;
+
+	LOCK_SCOPE(&r->change);
+	for (size_t i = 0; i < rd->ncheckpoints; i++) {
+		uint32_t no = rd->checkpoints[i].m.branch_no;
+		struct branch *b = registry_find_no(r, no);
+
+		if (!b)
+			b = registry_find_trashed_no(r, no);
+		if (b)
+			holdings_recount(r, b);
+		else if (!rd->damaged)
+			checkpoints_drop_unnamed(r, no);
+		branch_put(b);
+	}
+}
+
 /* All records are read: which of them can be served? */
 static int take_records(struct reading *rd)
 {
@@ -244,6 +376,9 @@ static int take_records(struct reading *rd)
 		}
 		rc = 0;
 	}
+	rc = place_checkpoints(rd);
+	if (rc < 0)
+		return rc;
 	/* only now all layers are known that somebody stands on */
 	for (size_t i = 0; i < rd->n; i++)
 		if (!rd->v[i].wrong && lineage_find(&rd->lineage, rd->v[i].m.top))
@@ -251,7 +386,7 @@ static int take_records(struct reading *rd)
 	drop_wrong(rd);
 	for (size_t i = 0; rc == 0 && i < rd->n; i++)
 		rc = take_record(rd, &rd->v[i]);
-	return rc;
+	return rc < 0 ? rc : take_checkpoints(rd);
 }
 
 /* Calls fn(name) for each entry of a directory of the store. */
@@ -403,6 +538,7 @@ int registry_read(struct registry *r, struct err *e)
 			       strerror(-rc));
 	if (rd.damaged)
 		be_careful(r);
+	drop_left(&rd);
 	rc = fd_mkdir(r->store.fd, "run", 0700);
 	if (rc == 0)
 		rc = each_entry(r, "run", on_run_entry, &rd);

@@ -55,19 +55,23 @@ static char *record_text(const char *name, const struct branch_meta *meta)
 	return branch_meta_encode(&m);
 }
 
-int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
+int record_write(struct registry *r, const char *name, const char *text)
 {
-	CLEAN(clean_free) char *text = record_text(name, meta);
 	char path[RECORD_PATH_MAX];
 	int rc = records_failed(r);
 
 	if (rc < 0)
 		return rc;
-	if (!text)
-		return -ENOMEM;
 	record_path(name, path);
 	rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
 	return rc < 0 ? rc : sync_records(r);
+}
+
+int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
+{
+	CLEAN(clean_free) char *text = record_text(name, meta);
+
+	return text ? record_write(r, name, text) : -ENOMEM;
 }
 
 void record_note_misnamed(struct registry *r, struct branch *b)
@@ -167,14 +171,21 @@ int record_rename(struct registry *r, struct branch *b, const char *from,
 	return 0;
 }
 
-int record_remove(struct registry *r, const char *name, const struct branch_meta *meta)
+int record_undo(struct registry *r, const char *name)
 {
-	CLEAN(clean_free) char *text = record_text(name, meta);
+	char path[RECORD_PATH_MAX];
+
+	record_path(name, path);
+	if (unlinkat(r->store.fd, path, 0) == 0 || errno == ENOENT)
+		return 0;
+	return -errno;
+}
+
+int record_unlink(struct registry *r, const char *name, const char *text)
+{
 	char path[RECORD_PATH_MAX];
 	int rc, undo;
 
-	if (!text)
-		return -ENOMEM;
 	record_path(name, path);
 	if (FAULT_FAILS("registry.unlink", path) || unlinkat(r->store.fd, path, 0) < 0)
 		return -errno;
@@ -184,8 +195,15 @@ int record_remove(struct registry *r, const char *name, const struct branch_meta
 		return 0;
 	undo = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
 	if (undo < 0)
-		log_error("%s/%s: cannot put the record back: %s; the branch is gone "
-			  "at the next mount",
+		log_error("%s/%s: cannot put the record back: %s; what it describes is "
+			  "gone at the next mount",
 			  r->path, path, strerror(-undo));
 	return rc;
+}
+
+int record_remove(struct registry *r, const char *name, const struct branch_meta *meta)
+{
+	CLEAN(clean_free) char *text = record_text(name, meta);
+
+	return text ? record_unlink(r, name, text) : -ENOMEM;
 }

@@ -30,7 +30,7 @@ void registry_stats(struct registry *r, struct registry_stats *ret_stats)
  * Adds up what a branch does not have for itself, but for the layers that this round
  * has met: all from the first one that something else stands on, too.
  */
-static int add_shared(struct layer *top, unsigned round, uint64_t *blocks)
+static int add_shared(struct layer *top, uint32_t no, unsigned round, uint64_t *blocks)
 {
 	bool shared = false;
 	uint64_t one;
@@ -39,7 +39,7 @@ static int add_shared(struct layer *top, unsigned round, uint64_t *blocks)
 	for (struct layer *l = top; rc == 0 && l && l->usage.round != round;
 	     l = l->parent) {
 		l->usage.round = round;
-		shared = shared || atomic_load(&l->users) > 1;
+		shared = shared || layer_is_shared(l, no);
 		if (!shared)
 			continue;
 		rc = layer_blocks(l, &one);
@@ -64,7 +64,7 @@ int registry_shared_bytes(struct registry *r, uint64_t *ret_bytes)
 		struct layer *top = branch_top(list[i]);
 
 		if (rc == 0)
-			rc = add_shared(top, r->stats_round, &blocks);
+			rc = add_shared(top, list[i]->no, r->stats_round, &blocks);
 		layer_put(top);
 	}
 	branch_list_free(list);

@@ -11,6 +11,7 @@
  * In memory it is the same struct branch, discarded for all who still hold it; a
  * reference that finds it again is given out only by the functions here.
  */
+#include "store/checkpoint_priv.h"
 #include "store/registry_priv.h"
 
 #include "base/fault.h"
@@ -163,6 +164,7 @@ int registry_purge(struct registry *r, struct branch *b, struct err *e)
 	if (!atomic_load(&b->trashed))
 		return err_set(e, -ENOENT, "branch '%s' is not in the trash any more",
 			       b->name);
+	checkpoints_before_discard(r, b);
 	rc = records_failed(r);
 	if (rc == 0)
 		rc = record_remove(r, b->trash, &b->meta);

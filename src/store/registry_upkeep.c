@@ -127,10 +127,25 @@ static bool take_orphan(struct registry *r, uint32_t *ret_id)
 	return true;
 }
 
+/* Others may have left layers that a branch shares with its checkpoints only. */
+static void recount(struct registry *r)
+{
+	struct branch **list;
+
+	if (registry_list(r, &list) < 0)
+		return; /* their figures stay as they were */
+	for (struct branch **b = list; *b; b++) {
+		LOCK_SCOPE(&r->change);
+		holdings_recount(r, *b);
+	}
+	branch_list_free(list);
+}
+
 int registry_reclaim(struct registry *r)
 {
 	struct layer *l;
 	uint32_t id;
+	bool freed = false;
 	int rc = 0;
 
 	while ((l = take_dead(r)) != NULL) {
@@ -138,12 +153,15 @@ int registry_reclaim(struct registry *r)
 
 		layer_let_go(l); /* somebody may still hold the branch */
 		rc = rc < 0 ? rc : one;
+		freed = true;
 		if (l->parent) {
 			LOCK_SCOPE(&r->change);
 			layer_release(r, l->parent);
 		}
 		layer_put(l);
 	}
+	if (freed)
+		recount(r);
 	while (take_orphan(r, &id)) {
 		int one = remove_layer_dir(r, id);
 

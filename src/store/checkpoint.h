@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * checkpoint.h - the checkpoints of branches: a name for what a branch held at some
+ * time.  Taken by the same freeze as a branch is made, and kept by a record of its own,
+ * so that it costs one file and outlives its branch.
+ *
+ * A checkpoint is known by its branch's number and its own, which grows within the
+ * branch and is not given out twice while mounted.  Callers get copies.  All functions
+ * are thread-safe; those that change something may take a few fsyncs, as in registry.h.
+ */
+#ifndef STORE_CHECKPOINT_H
+#define STORE_CHECKPOINT_H
+
+#include "store/branch_meta.h"
+#include "store/registry.h"
+
+struct checkpoint_info {
+	uint32_t no, seq;
+	char name[64];
+	char branch[64]; /* what its branch is, or was last, called */
+	enum checkpoint_kind kind;
+	time_t taken;
+	uid_t owner; /* its branch's; if that is gone, the last one */
+	gid_t group;
+	mode_t mode; /* likewise; without a branch 0700 */
+	bool left;   /* its branch was discarded */
+};
+
+struct checkpoint_spec {
+	const char *name; /* NULL: made of prefix and time */
+	const char *prefix;
+	enum checkpoint_kind kind;
+	bool if_changed; /* only if something was written since the last one */
+};
+
+/*
+ * Takes one of the branch as it is now; it survives a power cut when 0 is returned.
+ * -EEXIST, -EINVAL, -ENAMETOOLONG for the name, -ENOENT if the branch is gone;
+ * -EALREADY if nothing was written.
+ */
+int checkpoint_take(struct registry *r, struct branch *b,
+		    const struct checkpoint_spec *spec,
+		    struct checkpoint_info *ret_info, struct err *e) MUST_CHECK;
+/* Drops it; what only it holds is freed in the background.  -ENOENT. */
+int checkpoint_drop(struct registry *r, uint32_t no, uint32_t seq,
+		    struct err *e) MUST_CHECK;
+/* Gives it another name, and with that makes it one that stays. */
+int checkpoint_rename(struct registry *r, uint32_t no, uint32_t seq,
+		      const char *newname, struct err *e) MUST_CHECK;
+
+/* -ENOENT. */
+int checkpoint_find(struct registry *r, uint32_t no, const char *name,
+		    struct checkpoint_info *ret_info) MUST_CHECK;
+int checkpoint_find_seq(struct registry *r, uint32_t no, uint32_t seq,
+			struct checkpoint_info *ret_info) MUST_CHECK;
+/*
+ * Of a branch that was discarded, by the name that it had: of several the one that was
+ * taken last.
+ */
+int checkpoint_find_left(struct registry *r, const char *branch, const char *name,
+			 struct checkpoint_info *ret_info) MUST_CHECK;
+/* All of a branch, the oldest first: a heap array. */
+int checkpoint_list(struct registry *r, uint32_t no, struct checkpoint_info **ret_list,
+		    size_t *ret_n) MUST_CHECK;
+/* All that checkpoint_find_left finds. */
+int checkpoint_list_left(struct registry *r, struct checkpoint_info **ret_list,
+			 size_t *ret_n) MUST_CHECK;
+
+/*
+ * Bytes on disk that would go with it.  Those that several checkpoints of its branch
+ * share are counted at the oldest of them, those that the branch itself stands on at
+ * none.  As branch_own_bytes.
+ */
+int checkpoint_held_bytes(struct registry *r, uint32_t no, uint32_t seq,
+			  uint64_t *ret_bytes) MUST_CHECK;
+
+#endif
