@@ -15,6 +15,7 @@
 
 struct audit {
 	char *path;
+	int dirfd;
 	pthread_mutex_t lock;
 	int fd;       /* lock: lock */
 	bool torn;    /* lock: lock; the file's last line has no end */
@@ -31,31 +32,34 @@ static bool ends_torn(int fd)
 	       last != '\n';
 }
 
+static int open_file(int dirfd)
+{
+	int fd = openat(dirfd, AUDIT_FILE,
+			O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW |
+				O_NONBLOCK | O_NOCTTY,
+			0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int audit_open(int dirfd, const char *path, struct audit **ret_audit)
 {
 	struct audit *a = calloc(1, sizeof(*a));
-	CLEAN(clean_fd) int fd = -1;
+	int fd;
 
 	if (!a)
 		return -ENOMEM;
 	(void)pthread_mutex_init(&a->lock, NULL); /* cannot fail with NULL */
 	a->fd = -1;
+	a->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
 	a->path = text_format("%s/" AUDIT_FILE, path);
-	if (!a->path) {
-		(void)audit_close(a); /* returns NULL */
-		return -ENOMEM;
-	}
-	fd = openat(dirfd, AUDIT_FILE,
-		    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-		    0600);
+	fd = a->dirfd < 0 || !a->path ? -ENOMEM : open_file(dirfd);
 	if (fd < 0) {
-		int rc = -errno;
-
-		(void)audit_close(a);
-		return rc;
+		(void)audit_close(a); /* returns NULL */
+		return fd;
 	}
 	a->torn = ends_torn(fd);
-	a->fd = steal_fd(&fd);
+	a->fd = fd;
 	*ret_audit = a;
 	return 0;
 }
@@ -67,11 +71,27 @@ struct audit *audit_close(struct audit *a)
 	if (!a)
 		return NULL;
 	clean_fd(&a->fd);
+	clean_fd(&a->dirfd);
 	(void)pthread_mutex_destroy(&a->lock); /* nobody holds it */
 	free(a->path);
 	free(a);
 	errno = saved;
 	return NULL;
+}
+
+void audit_reopen(struct audit *a)
+{
+	int fd = open_file(a->dirfd);
+
+	if (fd < 0) {
+		log_error("%s: cannot open: %s; going on with the file that was there",
+			  a->path, strerrordesc_np(-fd));
+		return;
+	}
+	LOCK_SCOPE(&a->lock);
+	clean_fd(&a->fd);
+	a->fd = fd;
+	a->torn = ends_torn(fd);
 }
 
 static void add_text(struct str *out, const char *key, const char *text)
@@ -136,11 +156,12 @@ int audit_write(struct audit *a, const struct audit_event *ev)
 	LOCK_SCOPE(&a->lock);
 	rc = line.failed ? -ENOMEM : append_locked(a, &line);
 	if (rc < 0 && !a->failing)
-		log_error("%s: cannot write: %s; requests go on without a record of "
-			  "them until it can be written",
+		log_error("%s: cannot write: %s; refusing requests until it can be "
+			  "written",
 			  a->path, strerrordesc_np(-rc));
 	else if (rc == 0 && a->failing)
-		log_warn("%s: is written again; what happened meanwhile is missing",
+		log_warn("%s: is written again; requests that were refused meanwhile "
+			 "are missing",
 			 a->path);
 	a->failing = rc < 0;
 	return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * audit.h - STORE/audit.log: a JSON object a line for each request that ended, and for
- * each thing that the daemon took away by itself.
+ * audit.h - STORE/audit.log: a JSON object a line for each request that was decided,
+ * and for each thing that the daemon took away by itself.
  *
  * Lines are only ever appended, each by one write, so that whoever follows or moves
  * the file sees whole ones.  Thread-safe.
@@ -44,6 +44,11 @@ struct audit;
 /* Opens, or makes, the file in the store's directory; path of that: for messages. */
 int audit_open(int dirfd, const char *path, struct audit **ret_audit) MUST_CHECK;
 struct audit *audit_close(struct audit *a); /* NULL is fine; returns NULL */
+/*
+ * Opens the file of this name anew, or makes one: the old one was moved.  If that fails
+ * it stays with the old one, and says so in the log.
+ */
+void audit_reopen(struct audit *a);
 /* Appends the event.  A failure is logged, once until it works again. */
 int audit_write(struct audit *a, const struct audit_event *ev) MUST_CHECK;
 

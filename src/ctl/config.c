@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "ctl/policy_conf.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -117,9 +118,10 @@ static const char *const config_ours[] = {
 
 struct config_load {
 	const char *path;
-	char *cursor;  /* the rest of the file */
-	unsigned line; /* the one that was given to inih last */
-	uint64_t seen; /* bit i: row i has been set */
+	char *cursor;          /* the rest of the file */
+	unsigned line;         /* the one that was given to inih last */
+	uint64_t seen;         /* bit i: row i has been set */
+	struct policy *policy; /* whose section this is, or NULL */
 	struct config *cfg;
 	struct err *e;
 	int rc; /* the first error; nothing is read behind it */
@@ -142,6 +144,7 @@ struct config *config_free(struct config *c)
 	for (char **s = c->settings; s && *s; s++)
 		free(*s);
 	free(c->settings);
+	(void)policy_set_put(c->policies); /* returns NULL */
 	free(c);
 	return NULL;
 }
@@ -246,7 +249,8 @@ int config_default(struct config **ret_config, struct err *e)
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
 	c->settings = calloc(1, sizeof(*c->settings));
-	if (!c->settings)
+	c->policies = policy_set_new();
+	if (!c->settings || !c->policies)
 		return err_set(e, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < ARRAY_SIZE(config_rows); i++) {
 		int rc = row_set(c, &config_rows[i], config_rows[i].s.value, e);
@@ -362,6 +366,8 @@ static int load_key(struct config_load *ld, const char *section, const char *nam
 	if (section[0] == '\0')
 		return err_set(ld->e, -EINVAL, "'%s' stands before the first [section]",
 			       name);
+	if (ld->policy)
+		return policy_conf_set(ld->policy, name, value, ld->line, ld->e);
 	if (strcmp(section, "settings") == 0) {
 		rc = check_server_setting(name, ld->e);
 		return rc < 0 ? rc : add_server_setting(ld->cfg, name, value, ld->e);
@@ -395,7 +401,30 @@ static int config_handler(void *ctx, const char *section, const char *name,
 	return ld->rc == 0;
 }
 
-/* line starts with '['; a section may come more than once. */
+/* at: behind [policy.  inih would cut the name of such a section; it is not asked. */
+static int begin_policy(struct config_load *ld, const char *at)
+{
+	size_t len;
+
+	at += strspn(at, " \t");
+	len = strcspn(at, "]");
+	while (len && strchr(" \t", at[len - 1]))
+		len--;
+	return policy_conf_begin(ld->cfg->policies, at, len, ld->line, &ld->policy,
+				 ld->e);
+}
+
+/* In a list, what looks like one more item behind a ';' is a comment to inih. */
+static int check_list(struct config_load *ld, const char *line)
+{
+	if (!ld->policy || !policy_conf_is_list(line) || !strchr(line, ';'))
+		return 0;
+	(void)err_set(ld->e, -EINVAL, "there is a ';' in a list");
+	return err_hint(ld->e, "put commas between names, and comments on lines of "
+			       "their own");
+}
+
+/* line starts with '['; but for a policy it may come more than once. */
 static int check_section(struct config_load *ld, const char *line)
 {
 	size_t len = strcspn(line, "]");
@@ -404,11 +433,10 @@ static int check_section(struct config_load *ld, const char *line)
 		return err_set(ld->e, -EINVAL, "the section's ] is missing");
 	if (strspn(line + len + 1, " \t\r") != strcspn(line + len + 1, ";#"))
 		return err_set(ld->e, -EINVAL, "there is more behind the section's ]");
+	ld->policy = NULL;
 	if (strncmp(line, "[policy", strlen("[policy")) == 0 &&
 	    strchr(" \t]", line[strlen("[policy")]))
-		return err_set(ld->e, -EINVAL,
-			       "policies are not built yet: only root and the mount's "
-			       "owner may change anything");
+		return begin_policy(ld, line + strlen("[policy"));
 	if (len == strlen("[settings") && strncmp(line, "[settings", len) == 0)
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(config_rows); i++) {
@@ -419,7 +447,8 @@ static int check_section(struct config_load *ld, const char *line)
 	}
 	(void)err_set(ld->e, -EINVAL, "there is no section [%.*s]", (int)len - 1,
 		      line + 1);
-	(void)err_hint(ld->e, "known are [branch], [server] and [settings]");
+	(void)err_hint(ld->e, "known are [branch], [server], [settings] and "
+			      "[policy NAME]");
 	return -EINVAL;
 }
 
@@ -448,9 +477,11 @@ static char *config_reader(char *buf, int size, void *ctx)
 	}
 	if (len > 0 && line[0] == '[') {
 		ld->rc = check_section(ld, line);
-		if (ld->rc < 0)
-			return NULL;
+	} else if (len > 0) {
+		ld->rc = check_list(ld, line);
 	}
+	if (ld->rc < 0)
+		return NULL;
 	memcpy(buf, line, len);
 	buf[len] = '\n';
 	buf[len + 1] = '\0';
@@ -469,6 +500,9 @@ static int parse_lines(struct config_load *ld)
 	}
 	if (ld->rc == 0 && rc < 0)
 		return err_set(ld->e, -ENOMEM, "%s: out of memory", ld->path);
+	if (ld->rc == 0)
+		ld->rc = policy_conf_end(ld->cfg->policies, ld->cfg->superuser,
+					 &ld->line, ld->e);
 	if (ld->rc < 0)
 		(void)err_wrap(ld->e, ld->rc, "%s:%u", ld->path, ld->line);
 	return ld->rc;
@@ -495,7 +529,10 @@ int config_parse(const char *name, char *text, size_t len, struct config **ret_c
 
 int config_load(const char *path, struct config **ret_config, struct err *e)
 {
-	CLEAN(clean_free) char *text = NULL;
+	CLEAN(config_freep) struct config *c = NULL;
+	CLEAN(clean_free) char *text = NULL, *dir = NULL;
+	const char *slash;
+	unsigned line = 0;
 	size_t len;
 	int rc;
 
@@ -505,7 +542,18 @@ int config_load(const char *path, struct config **ret_config, struct err *e)
 	if (rc < 0)
 		return err_set(e, rc, "cannot read '%s': %s", path,
 			       strerrordesc_np(-rc));
-	return config_parse(path, text, len, ret_config, e);
+	slash = strrchr(path, '/');
+	dir = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+	if (!dir)
+		return err_set(e, -ENOMEM, "out of memory");
+	rc = config_parse(path, text, len, &c, e);
+	if (rc < 0)
+		return rc;
+	rc = policy_set_resolve(c->policies, dir, geteuid() == 0, &line, e);
+	if (rc < 0)
+		return err_wrap(e, rc, "%s:%u", path, line);
+	*ret_config = steal(c);
+	return 0;
 }
 
 int config_keep_fixed(struct config *fresh, const struct config *running)

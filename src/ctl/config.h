@@ -11,6 +11,7 @@
 #define CTL_CONFIG_H
 
 #include "base/err.h"
+#include "ctl/policy.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,11 +33,14 @@ struct config {
 	char *superuser;
 	/* [settings], as "name=value", ended by NULL */
 	char **settings;
+	/* [policy NAME] */
+	struct policy_set *policies; /* a reference; never NULL */
 };
 
 /* The defaults alone. */
 int config_default(struct config **ret_config, struct err *e) MUST_CHECK;
-/* path NULL: the defaults; a missing file is an error. */
+/* path NULL: the defaults; a missing file is an error, and so is a name of a user or a
+ * file in it that is not there. */
 int config_load(const char *path, struct config **ret_config, struct err *e) MUST_CHECK;
 /* The same from len bytes of text, with a NUL behind them; name: for the errors.
  * Pure.  Takes the text apart. */

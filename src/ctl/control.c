@@ -18,6 +18,7 @@
 #include "ctl/expiry.h"
 #include "ctl/request.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdarg.h>
@@ -87,10 +88,13 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	rc = audit_open(registry_dirfd(r), registry_path(r), &c->audit);
-	if (rc < 0)
-		log_error("%s/" AUDIT_FILE ": cannot open: %s; requests go on without "
-			  "a record of them",
-			  registry_path(r), strerrordesc_np(-rc));
+	if (rc < 0) {
+		(void)err_set(e, rc, "%s/" AUDIT_FILE ": cannot open: %s",
+			      registry_path(r), strerrordesc_np(-rc));
+		(void)err_hint(e, "nothing can be changed without a record of it: move "
+				  "what is there out of the way");
+		return rc;
+	}
 	/* a daemon that was killed may have left something to free */
 	upkeep_due(c);
 	*ret_control = steal(c);
@@ -103,6 +107,7 @@ void control_configure(struct control *c, const struct config *cfg)
 		LOCK_SCOPE(&c->lock);
 		c->cfg = cfg;
 	}
+	audit_reopen(c->audit);
 	expiry_soon(c); /* the trash may be kept for less long */
 }
 
@@ -204,6 +209,7 @@ struct request *request_new(struct control *c, const struct caller *who,
 	}
 	rq->c = c;
 	rq->who = *who;
+	control_rights(c, who, &rq->rights);
 	rq->done = done;
 	rq->ctx = ctx;
 	rq->b = b ? branch_get(b) : NULL;
@@ -225,8 +231,10 @@ struct request *request_new_own(struct control *c, const char *verb, struct bran
 	const struct caller self = {geteuid(), getegid(), getpid()};
 	struct request *rq = request_new(c, &self, verb, b, done, ctx);
 
-	if (rq)
+	if (rq) {
 		rq->is_own = true;
+		rq->rights.all = true;
+	}
 	return rq;
 }
 
@@ -235,6 +243,7 @@ void request_value(struct request *rq, const char *fmt, ...)
 	va_list ap;
 
 	free(rq->value);
+	rq->more = rq->recorded;
 	va_start(ap, fmt);
 	if (vasprintf(&rq->value, fmt, ap) < 0)
 		rq->value = NULL;
@@ -269,7 +278,7 @@ static void request_unclaim(struct request *rq)
 	unclaim_locked(rq);
 }
 
-static void write_audit(const struct request *rq, int rc)
+static int write_audit(const struct request *rq, int rc)
 {
 	const struct audit_event ev = {
 		.uid = rq->who.uid,
@@ -287,8 +296,24 @@ static void write_audit(const struct request *rq, int rc)
 		.duration_us = (uint64_t)(now_us() - rq->started_us),
 	};
 
-	if (rq->c->audit)
-		(void)audit_write(rq->c->audit, &ev); /* it has said so in the log */
+	return audit_write(rq->c->audit, &ev);
+}
+
+int request_record(struct request *rq)
+{
+	int rc = write_audit(rq, 0);
+
+	if (rc < 0) {
+		(void)err_set(&rq->err, rc,
+			      "it is refused, because its record cannot be written to "
+			      "the audit log: %s",
+			      strerrordesc_np(-rc));
+		(void)err_hint(&rq->err, "make it possible to write to %s/" AUDIT_FILE,
+			       registry_path(rq->c->registry));
+		return rc;
+	}
+	rq->recorded = true;
+	return 0;
 }
 
 void request_finish(struct request *rq, int rc)
@@ -296,7 +321,9 @@ void request_finish(struct request *rq, int rc)
 	request_unclaim(rq);
 	if (rc < 0 && !rq->err.msg)
 		(void)err_set(&rq->err, rc, "%s", strerrordesc_np(-rc));
-	write_audit(rq, rc);
+	assert(rc < 0 || rq->recorded);
+	if (rc < 0 || rq->more)
+		(void)!write_audit(rq, rc); /* it has said so in the log */
 	if (rc < 0) {
 		if (!rq->is_own)
 			control_note_error(rq->c, rq->who.uid, &rq->err);
@@ -304,6 +331,7 @@ void request_finish(struct request *rq, int rc)
 	}
 	rq->done(rq->ctx, rc, rc < 0 ? NULL : rq->b);
 	(void)branch_put(rq->b); /* returns NULL */
+	rights_fini(&rq->rights);
 	err_fini(&rq->err);
 	free(rq->subject);
 	free(rq->value);
@@ -362,7 +390,8 @@ int request_authorise(struct request *rq, enum policy_verb verb, struct branch *
 	if (ret_info->discarded)
 		return err_set(&rq->err, -ENOENT, "branch '%s' was discarded",
 			       ret_info->name);
-	return policy_authorise(&rq->who, rq->c->mount_owner, verb, ret_info, &rq->err);
+	return control_authorise(rq->c, &rq->rights, &rq->who, verb, ret_info,
+				 &rq->err);
 }
 
 int control_check_name(const struct control *c, const char *name, struct err *e)

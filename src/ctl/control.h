@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "ctl/caller.h"
 #include "ctl/config.h"
 #include "pg/fleet.h"
 #include "store/registry.h"
@@ -21,19 +22,13 @@
 struct control;
 struct metrics;
 
-struct caller {
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-};
-
 /* b: the branch it was about, borrowed for the call; NULL on failure. */
 typedef void (*control_done)(void *ctx, int rc, struct branch *b);
 
 int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet *f,
 		const struct config *cfg, const char *mountpoint, uid_t mount_owner,
 		struct control **ret_control, struct err *e) MUST_CHECK;
-/* cfg is borrowed until the next configure. */
+/* cfg is borrowed until the next configure.  Opens the audit log anew, too. */
 void control_configure(struct control *c, const struct config *cfg);
 struct control *control_free(struct control *c);
 
@@ -65,6 +60,10 @@ void control_set_protected(struct control *c, const struct caller *who,
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx);
+/* Does the caller see that the branch is there?  May block on databases of users. */
+bool control_sees(struct control *c, const struct caller *who, struct branch *b);
+/* Is there anybody who does not see every branch? */
+bool control_hides(struct control *c);
 /* May this caller take the branch, or one in the trash, away?  0 or a negative code,
  * noted for .error. */
 int control_may_discard(struct control *c, const struct caller *who,

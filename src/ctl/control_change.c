@@ -101,8 +101,11 @@ static struct request *request_by_name(struct control *c, const struct caller *w
 				       control_done done, void *ctx)
 {
 	CLEAN(branch_putp) struct branch *b = registry_find(c->registry, name);
-	struct request *rq = request_new(c, who, verb, b, done, ctx);
+	struct request *rq;
 
+	if (b && !control_sees(c, who, b))
+		b = branch_put(b);
+	rq = request_new(c, who, verb, b, done, ctx);
 	if (rq && !b) {
 		rq->subject = strdup(name);
 		request_finish(rq, err_set(&rq->err, -ENOENT,
@@ -128,6 +131,8 @@ void control_discard(struct control *c, const struct caller *who, const char *na
 		rc = check_ours(c, rq->b, &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0) {
 		request_finish(rq, rc);
 		return;
@@ -140,6 +145,8 @@ static void discard_for(struct request *rq, int rc, const struct branch_info *in
 {
 	if (rc == 0)
 		rc = check_protected(info, &rq->err);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else
@@ -190,11 +197,13 @@ void control_discard_unused(struct control *c, const struct caller *who,
 int control_may_discard(struct control *c, const struct caller *who, struct branch *b)
 {
 	CLEAN(err_fini) struct err e = ERR_INIT;
+	CLEAN(rights_fini) struct rights rt = RIGHTS_INIT;
 	struct branch_info info;
 	int rc;
 
 	branch_info(b, &info);
-	rc = policy_authorise(who, c->mount_owner, POLICY_DISCARD, &info, &e);
+	control_rights(c, who, &rt);
+	rc = control_authorise(c, &rt, who, POLICY_DISCARD, &info, &e);
 	if (rc == 0)
 		rc = check_protected(&info, &e);
 	if (rc == 0)
@@ -237,6 +246,8 @@ void control_rename(struct control *c, const struct caller *who, const char *fro
 		rc = -ENOMEM;
 	if (rc == 0)
 		rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else
@@ -283,6 +294,8 @@ void control_set_state(struct control *c, const struct caller *who, struct branc
 		rc = check_ours(c, b, &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else
@@ -357,6 +370,16 @@ static void value_of_access(struct request *rq)
 	str_fini(&text);
 }
 
+/* As chgrp(2) has it, and the kernel has checked it by then. */
+static int check_group(struct request *rq, gid_t group)
+{
+	if (caller_in_group(&rq->who, group))
+		return 0;
+	(void)err_set(&rq->err, -EPERM, "uid %u is not in group %u", rq->who.uid,
+		      group);
+	return err_hint(&rq->err, "share a branch with a group of your own");
+}
+
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx)
@@ -377,8 +400,12 @@ void control_set_access(struct control *c, const struct caller *who, struct bran
 	rc = request_authorise(rq, new_owner ? POLICY_CHOWN : POLICY_CHMOD, b, &info);
 	if (rc == 0 && new_owner)
 		rc = check_ours(c, b, &rq->err);
+	if (rc == 0 && !rq->rights.all && group != (gid_t)-1 && group != info.group)
+		rc = check_group(rq, group);
 	if (rc == 0 && new_owner)
 		rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else

@@ -23,7 +23,10 @@ static int parse_spec(struct request *rq, const char *spec)
 	if (rc == 0)
 		rc = control_check_name(rq->c, rq->name, &rq->err);
 	if (rc == 0 && !rq->parent) {
-		rq->parent = control_default_parent(rq->c);
+		const struct policy *p = rq->rights.p;
+
+		rq->parent = p && p->default_parent ? strdup(p->default_parent)
+						    : control_default_parent(rq->c);
 		rc = rq->parent ? 0 : -ENOMEM;
 	}
 	return rc;
@@ -86,6 +89,14 @@ static int no_commit(struct request *rq, const char *parent)
 			parent);
 }
 
+/* The words are the same for one that the caller does not see. */
+static int no_parent(struct request *rq)
+{
+	(void)err_set(&rq->err, -ENOENT, "there is no branch named '%s' to branch from",
+		      rq->parent);
+	return err_hint(&rq->err, "ls %s shows the branches", rq->c->mountpoint);
+}
+
 /* Makes rq->b of parent. */
 static int create_branch(struct request *rq, struct branch *parent)
 {
@@ -95,14 +106,16 @@ static int create_branch(struct request *rq, struct branch *parent)
 		.owner = rq->who.uid,
 		.group = rq->who.gid,
 		.mode = rq->mode,
-		.expires = control_first_expires(rq->c, time(NULL)),
+		.expires = control_first_expires(rq->c, rq->rights.p, time(NULL)),
 	};
 	struct branch_info info;
 	int rc = request_authorise(rq, POLICY_CREATE, parent, &info);
 
 	if (rc < 0)
-		return rc;
+		return rc == -ENOENT && !info.discarded ? no_parent(rq) : rc;
 	rc = check_reserve(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		return rc;
 	rc = fleet_sync_commit(rq->c->fleet, parent, &rq->err);
@@ -129,10 +142,7 @@ static void create_job(void *ctx)
 		rc = err_set(&rq->err, -EEXIST, "there is a branch named '%s' already",
 			     rq->name);
 	} else if (!parent) {
-		(void)err_set(&rq->err, -ENOENT,
-			      "there is no branch named '%s' to branch from",
-			      rq->parent);
-		rc = err_hint(&rq->err, "ls %s shows the branches", rq->c->mountpoint);
+		rc = no_parent(rq);
 	} else {
 		rc = create_branch(rq, parent);
 	}
@@ -152,6 +162,9 @@ void control_create(struct control *c, const struct caller *who, const char *spe
 	/* others come in when the owner says so by chmod, never by a loose umask */
 	rq->mode = mode & 0700;
 	rc = parse_spec(rq, spec);
+	if (rc == 0) /* before anything tells which names there are */
+		rc = control_authorise(c, &rq->rights, who, POLICY_CREATE, NULL,
+				       &rq->err);
 	rq->subject = strdup(rq->name ? rq->name : spec);
 	if (rc < 0)
 		request_finish(rq, rc);

@@ -13,8 +13,11 @@
 
 #include <string.h>
 
-static uint64_t max_ttl(struct control *c)
+/* The policy's where it has one, else that of [branch]; 0: no limit. */
+static uint64_t max_ttl(struct control *c, const struct policy *p)
 {
+	if (p && p->max_ttl_s != POLICY_UNSET)
+		return p->max_ttl_s;
 	LOCK_SCOPE(&c->lock);
 	return c->cfg->max_ttl_s;
 }
@@ -32,13 +35,12 @@ static int check_max_ttl(uint64_t max_s, time_t now, time_t expires, struct err 
 	return -EPERM;
 }
 
-time_t control_first_expires(struct control *c, time_t now)
+time_t control_first_expires(struct control *c, const struct policy *p, time_t now)
 {
-	uint64_t ttl, max;
+	uint64_t ttl, max = max_ttl(c, p);
 
 	LOCK_SCOPE(&c->lock);
-	ttl = c->cfg->ttl_s;
-	max = c->cfg->max_ttl_s;
+	ttl = p && p->ttl_s != POLICY_UNSET ? p->ttl_s : c->cfg->ttl_s;
 	if (max != 0 && (ttl == 0 || ttl > max))
 		ttl = max;
 	if (ttl == 0)
@@ -81,9 +83,12 @@ void control_set_expires(struct control *c, const struct caller *who, struct bra
 	if (rc == 0 && strcmp(info.name, MAIN_BRANCH) == 0 && rq->expires != 0)
 		rc = err_set(&rq->err, -EPERM, "the base branch does not expire");
 	else if (rc == 0 && strcmp(info.name, MAIN_BRANCH) != 0)
-		rc = check_max_ttl(max_ttl(c), now, rq->expires, &rq->err);
+		rc = check_max_ttl(max_ttl(c, rq->rights.p), now, rq->expires,
+				   &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else
@@ -124,6 +129,8 @@ void control_set_protected(struct control *c, const struct caller *who,
 		rc = err_set(&rq->err, -EPERM, "the base branch stays protected");
 	if (rc == 0)
 		rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else

@@ -31,17 +31,20 @@ static struct request *request_by_trash_name(struct control *c,
 {
 	CLEAN(branch_putp)
 	struct branch *b = registry_find_trashed(c->registry, trash_name);
-	struct request *rq = request_new(c, who, verb, b, done, ctx);
 	struct branch_info info;
+	struct request *rq;
 	int rc;
 
+	if (b && !control_sees(c, who, b))
+		b = branch_put(b);
+	rq = request_new(c, who, verb, b, done, ctx);
 	if (!rq)
 		return NULL;
 	free(rq->subject);
 	rq->subject = strdup(trash_name);
 	if (b) {
 		branch_info(b, &info);
-		rc = policy_authorise(who, c->mount_owner, policy, &info, &rq->err);
+		rc = control_authorise(c, &rq->rights, who, policy, &info, &rq->err);
 		if (rc == 0)
 			rc = request_claim(rq);
 	} else {
@@ -66,7 +69,7 @@ static void restore_job(void *ctx)
 	/* one that has expired gets the life of a new one, or it would be gone at once
 	 */
 	if (info.expires != 0 && info.expires <= now)
-		info.expires = control_first_expires(c, now);
+		info.expires = control_first_expires(c, rq->rights.p, now);
 	rc = registry_restore(c->registry, rq->b, rq->name, info.expires, &rq->err);
 	if (rc == 0) {
 		fleet_keep(c->fleet, rq->b);
@@ -90,6 +93,8 @@ void control_restore(struct control *c, const struct caller *who,
 	rc = control_check_name(c, to, &rq->err);
 	if (rc == 0 && !(rq->name = strdup(to)))
 		rc = -ENOMEM;
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else
@@ -119,7 +124,14 @@ void control_purge(struct control *c, const struct caller *who, const char *tras
 	struct request *rq = request_by_trash_name(c, who, "purge", POLICY_DISCARD,
 						   trash_name, done, ctx);
 
-	if (rq)
+	int rc;
+
+	if (!rq)
+		return;
+	rc = request_record(rq);
+	if (rc < 0)
+		request_finish(rq, rc);
+	else
 		request_to_pool(rq, purge_job);
 }
 
@@ -134,6 +146,8 @@ static void purge_branch(struct request *rq, char *why)
 	rq->subject = strdup(info.trash_name);
 	rq->reason = why;
 	rc = request_claim(rq);
+	if (rc == 0)
+		rc = request_record(rq);
 	if (rc < 0)
 		request_finish(rq, rc);
 	else

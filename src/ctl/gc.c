@@ -219,16 +219,20 @@ static void on_used(void *ctx, int rc, bool used)
 
 static void remove_leftover(struct upkeep *u, struct gc_item *it)
 {
-	int rc = check_remove(u->c->registry, &it->left);
-	const struct audit_event ev = {
+	struct audit_event ev = {
 		.uid = u->who.uid,
 		.gid = u->who.gid,
 		.pid = u->who.pid,
 		.verb = "gc",
 		.value = it->left.path,
-		.verdict = rc == 0 ? AUDIT_ALLOWED : AUDIT_FAILED,
-		.reason = rc == 0 ? it->why : strerrordesc_np(-rc),
+		.verdict = AUDIT_ALLOWED,
+		.reason = it->why,
 	};
+	int rc = audit_write(u->c->audit, &ev);
+	bool recorded = rc == 0;
+
+	if (rc == 0)
+		rc = check_remove(u->c->registry, &it->left);
 
 	it->state = rc == 0 ? REPORT_DONE : rc == -EBUSY ? REPORT_KEPT : REPORT_FAILED;
 	if (rc == 0)
@@ -237,8 +241,11 @@ static void remove_leftover(struct upkeep *u, struct gc_item *it)
 	else if (rc != -EBUSY)
 		log_warn("%s: cannot remove: %s; it stays", it->left.path,
 			 strerrordesc_np(-rc));
-	if (u->c->audit)
-		(void)audit_write(u->c->audit, &ev); /* it has said so in the log */
+	if (rc == 0 || !recorded)
+		return;
+	ev.verdict = AUDIT_FAILED;
+	ev.reason = strerrordesc_np(-rc);
+	(void)!audit_write(u->c->audit, &ev); /* it has said so in the log */
 }
 
 static void answer(struct upkeep *u)

@@ -3,9 +3,10 @@
  * request.h - what the verbs of control.h share: the control object and one
  * request on its way through pool and loop.  Private to ctl/control*.c.
  *
- * A request belongs to one thread at a time; whoever posts it on lets go of it.
- * request_finish is its only end: it writes the audit line, remembers a failure, calls
- * done and frees.
+ * A request belongs to one thread at a time; whoever posts it on lets go of it.  It
+ * is authorised, then recorded in the audit log, then done: request_record is the step
+ * between, and without it nothing is changed.  request_finish is its only end: it
+ * records a failure, remembers it, calls done and frees.
  */
 #ifndef CTL_REQUEST_H
 #define CTL_REQUEST_H
@@ -34,7 +35,7 @@ struct control {
 	struct fleet *fleet;
 	struct errors *errors;
 	struct metrics *metrics;
-	struct audit *audit; /* NULL: the file could not be opened */
+	struct audit *audit;
 	char *mountpoint;
 	char *superuser;
 	uid_t mount_owner;
@@ -52,12 +53,15 @@ struct control {
 struct request {
 	struct control *c;
 	struct caller who;
+	struct rights rights; /* of who, when it began */
 	control_done done;
 	void *ctx;
 	struct branch *b; /* a reference, or NULL */
 	struct claim claim;
 	bool claimed;
-	bool is_own; /* the daemon's: nobody's .error says how it went */
+	bool is_own;   /* the daemon's: nobody's .error says how it went */
+	bool recorded; /* as allowed */
+	bool more;     /* there is more to record than was known then */
 	struct err err;
 
 	/* for the audit line */
@@ -93,6 +97,11 @@ struct request *request_new_own(struct control *c, const char *verb, struct bran
 void request_value(struct request *rq, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* rc < 0: rq->err says why (its absence means strerror). */
 void request_finish(struct request *rq, int rc);
+/*
+ * Writes the audit line of a request that is allowed; the last thing before anything is
+ * changed.  What cannot be recorded is refused.
+ */
+int request_record(struct request *rq) MUST_CHECK;
 /* Goes on in fn on a pool thread. */
 void request_to_pool(struct request *rq, void (*fn)(void *rq));
 /*
@@ -119,8 +128,19 @@ void control_purge_why(struct control *c, const struct caller *who, struct branc
 /* Removes a branch for good whose time in the trash is over. */
 void control_purge_due(struct control *c, struct branch *b, control_done done,
 		       void *ctx);
-/* control_lifetime.c: when a branch that is made now expires; 0: never. */
-time_t control_first_expires(struct control *c, time_t now);
+/* What who may now; for rights_fini. */
+void control_rights(struct control *c, const struct caller *who,
+		    struct rights *ret_rights);
+/* policy_authorise with the present configuration. */
+int control_authorise(struct control *c, const struct rights *rt,
+		      const struct caller *who, enum policy_verb verb,
+		      const struct branch_info *info, struct err *e) MUST_CHECK;
+/* Does the one with these rights see it? */
+bool control_sees_with(struct control *c, const struct rights *rt,
+		       const struct caller *who, struct branch *b);
+/* control_lifetime.c: when a branch that is made now expires; 0: never.  p: of its
+ * maker, or NULL. */
+time_t control_first_expires(struct control *c, const struct policy *p, time_t now);
 /* Is name fit for a branch of this mount? */
 int control_check_name(const struct control *c, const char *name,
 		       struct err *e) MUST_CHECK;

@@ -345,6 +345,13 @@ struct metrics *metrics_free(struct metrics *m)
 	return m;
 }
 
+void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid, gid_t *ret_gid)
+{
+	(void)f;
+	*ret_uid = b->info.owner;
+	*ret_gid = b->info.group;
+}
+
 int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e)
 {
 	(void)f;

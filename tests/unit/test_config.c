@@ -154,9 +154,7 @@ static void test_bad(void **state)
 		 "c:2: 'archive-mode' is no name of a Postgres setting"},
 		{"[settings]\nwork_mem=1MB\nWork_Mem=2MB\n",
 		 "c:3: Work_Mem is set twice in [settings]"},
-		{"[policy ci]\n",
-		 "c:1: policies are not built yet: only root and the mount's owner may "
-		 "change anything"},
+		{"[policy ci]\n", "c:1: policy 'ci' is for nobody"},
 		{"[policyx]\n", "c:1: there is no section [policyx]"},
 		/* what the error is behind does not matter */
 		{"[branch]\nreserve=x\n[nonsense]\n",

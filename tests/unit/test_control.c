@@ -2,6 +2,9 @@
 /* Requests: what they ask for, how they are refused, and that they do not overlap. */
 #include "controlfix.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 static void test_create(void **state)
 {
 	struct caller who = {ME, 1001, 1};
@@ -343,6 +346,117 @@ static void test_audit(void **state)
 		    "\"there is no branch named 'gone'\"");
 }
 
+/* What cannot be recorded is not done; nor is it when the log is back. */
+static void test_audit_full(void **state)
+{
+	struct caller who = {ME, ME, 1};
+	struct branch *b = find_locked("main");
+	struct result r = {0};
+	struct rlimit old, none;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	none = old;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_int_equal(create_as(ME, "x"), -EFBIG);
+	assert_int_equal(discard_as(ME, "a"), -EFBIG);
+	assert_int_equal(set_state(b, "stopped"), -EFBIG);
+	assert_int_equal(set_access(ME, 0750, (uid_t)-1, (gid_t)-1), -EFBIG);
+	control_set_protected(control, &who, b, "0", finished, &r);
+	assert_int_equal(await(&r), -EPERM);
+	r.done = false;
+	control_set_expires(control, &who, find_locked("a"), "2h", finished, &r);
+	assert_int_equal(await(&r), -EFBIG);
+	r.done = false;
+	control_rename(control, &who, "a", "z", finished, &r);
+	assert_int_equal(await(&r), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+
+	assert_null(find_locked("x"));
+	assert_non_null(find_locked("a"));
+	assert_false(b->info.stopped_by_hand);
+	assert_int_equal(b->info.mode, 0);
+	assert_int_equal(find_locked("a")->info.expires, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(world.wants); i++)
+		assert_int_equal(world.wants[i], 0);
+	assert_int_equal(discard_as(ME, "a"), 0);
+}
+
+/* The log was moved; a reload makes a new one. */
+static void test_audit_moved(void **state)
+{
+	CLEAN(clean_free) char *text = NULL, *old = NULL;
+
+	(void)state;
+	assert_int_equal(create_as(ME, "a"), 0);
+	assert_int_equal(renameat(world.dirfd, "audit.log", world.dirfd, "audit.log.1"),
+			 0);
+	assert_int_equal(create_as(ME, "b"), 0);
+	control_configure(control, cfg);
+	assert_int_equal(create_as(ME, "c"), 0);
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &text, NULL),
+			 0);
+	assert_int_equal(fd_read_file(world.dirfd, "audit.log.1", 1 << 20, &old, NULL),
+			 0);
+	assert_non_null(strstr(old, "\"branch\":\"a\""));
+	assert_non_null(strstr(old, "\"branch\":\"b\""));
+	assert_null(strstr(text, "\"branch\":\"b\""));
+	assert_non_null(strstr(text, "\"branch\":\"c\""));
+}
+
+/* The rules of a policy, on the way of a request. */
+static void test_policy(void **state)
+{
+	char text[] = "[branch]\nmax_ttl=1d\n"
+		      "[policy a]\nmatch=uid:4001\ncreate=yes\n"
+		      "default_parent=staging\nttl=2h\nmax_ttl=4h\n"
+		      "[policy default]\nprotect=yes\n";
+	struct caller who = {4001, 4001, 0};
+	struct config *old = cfg, *fresh;
+	struct result r = {0};
+	time_t now;
+
+	(void)state;
+	assert_int_equal(config_parse("c", text, strlen(text), &fresh, NULL), 0);
+	control_configure(control, fresh);
+	config_free(old);
+	cfg = fresh;
+	assert_int_equal(create_as(4001, "x"), -ENOENT);
+	check_error(4001, "there is no branch named 'staging' to branch from\n"
+			  "hint: ls /mnt shows the branches\n");
+	assert_int_equal(create_as(4001, "x@main"), -ENOENT);
+	check_error(4001, "there is no branch named 'main' to branch from\n"
+			  "hint: ls /mnt shows the branches\n");
+	assert_int_equal(create_as(4001, "x@none"), -ENOENT);
+	check_error(4001, "there is no branch named 'none' to branch from\n"
+			  "hint: ls /mnt shows the branches\n");
+	assert_int_equal(create_as(0, "staging@main"), 0);
+	now = time(NULL);
+	assert_int_equal(create_as(4001, "x"), 0);
+	assert_string_equal(find_locked("x")->info.parent, "staging");
+	assert_true(find_locked("x")->info.expires >= now + 7200 &&
+		    find_locked("x")->info.expires <= now + 7260);
+	control_set_expires(control, &who, find_locked("x"), "5h", finished, &r);
+	assert_int_equal(await(&r), -EPERM);
+	r.done = false;
+	control_set_expires(control, &who, find_locked("x"), "3h", finished, &r);
+	assert_int_equal(await(&r), 0);
+	r.done = false;
+	control_set_protected(control, &who, find_locked("x"), "1", finished, &r);
+	assert_int_equal(await(&r), -EPERM);
+	check_error(4001, "policy 'a' does not let uid 4001 protect branches\n"
+			  "hint: ask whoever runs the mount\n");
+	/* others' branches are not there */
+	assert_int_equal(discard_as(4002, "x"), -ENOENT);
+	check_error(4002, "there is no branch named 'x'\n");
+	assert_int_equal(create_as(4002, "y@main"), -EPERM);
+	check_error(4002, "policy 'default' does not let uid 4002 make branches\n"
+			  "hint: ask whoever runs the mount\n");
+	assert_int_equal(discard_as(4001, "x"), 0);
+}
+
 /* Nothing is asked of the fleet, and no flag is changed on the way to a refusal. */
 static void test_external(void **state)
 {
@@ -376,7 +490,11 @@ int main(void)
 		WORLD_TEST(test_claims),      WORLD_TEST(test_rename),
 		WORLD_TEST(test_state),       WORLD_TEST(test_access),
 		WORLD_TEST(test_audit),       WORLD_TEST(test_external),
+		WORLD_TEST(test_audit_full),  WORLD_TEST(test_audit_moved),
+		WORLD_TEST(test_policy),
 	};
+
+	(void)signal(SIGXFSZ, SIG_IGN); /* a write over the limit is EFBIG */
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
