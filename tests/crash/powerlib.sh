@@ -63,7 +63,11 @@ new_disk() { # ext4|xfs
 }
 
 put_on_disk() {
-	mount -o loop "$IMAGE" "$DISK" || die 'the disk cannot be mounted'
+	local options=loop
+
+	# the image that this one is a copy of may still be somebody's, see above
+	[ "$(blkid -o value -s TYPE "$IMAGE")" != xfs ] || options=$options,nouuid
+	mount -o "$options" "$IMAGE" "$DISK" || die 'the disk cannot be mounted'
 }
 
 cut_power() {
