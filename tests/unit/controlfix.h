@@ -51,6 +51,13 @@ static struct {
 static struct loop *loop;
 static struct control *control;
 
+/* The control's threads may look at it meanwhile. */
+#define WORLD_SET(field, value)                                                        \
+	do {                                                                           \
+		LOCK_SCOPE(&lock);                                                     \
+		world.field = (value);                                                 \
+	} while (0)
+
 static inline struct branch *find_locked(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(world.branches); i++) {
@@ -60,6 +67,12 @@ static inline struct branch *find_locked(const char *name)
 			return b;
 	}
 	return NULL;
+}
+
+static inline struct branch *find(const char *name)
+{
+	LOCK_SCOPE(&lock);
+	return find_locked(name);
 }
 
 static inline struct branch *add(const char *name, const char *parent, uid_t owner)
@@ -537,6 +550,20 @@ static inline int control_start(const char *mountpoint)
 	    0)
 		return -1;
 	return pthread_create(&thread, NULL, run_loop, NULL);
+}
+
+/* As a reload does it: the control reads its settings at any time. */
+static inline void reconfigure(uint64_t ttl_s, uint64_t max_ttl_s, uint64_t trash_s)
+{
+	struct config *fresh;
+
+	assert_int_equal(config_default(&fresh, NULL), 0);
+	fresh->ttl_s = ttl_s;
+	fresh->max_ttl_s = max_ttl_s;
+	fresh->trash_s = trash_s;
+	control_configure(control, fresh);
+	(void)config_free(cfg);
+	cfg = fresh;
 }
 
 static inline void control_stop(void)

@@ -170,22 +170,20 @@ static void test_unused(void **state)
 	world.discard_rc = 0;
 	check_unused("gc unused=20 apply",
 		     "branch\tolder\t6000\tdone\tnobody used it\nend\n");
-	assert_non_null(find_locked("old"));
-	assert_non_null(find_locked("young"));
-	assert_null(find_locked("older"));
+	assert_non_null(find("old"));
+	assert_non_null(find("young"));
+	assert_null(find("older"));
 	check_unused("gc unused=20 apply", "end\n");
 }
 
 static void test_trash(void **state)
 {
 	(void)state;
-	cfg->trash_s = 1u << 31;
-	control_configure(control, cfg);
+	reconfigure(0, 0, 1u << 31);
 	assert_int_equal(create_as(ME, "a"), 0);
 	assert_int_equal(discard_as(ME, "a"), 0);
 	check_answer("gc apply", "end\n");
-	cfg->trash_s = 0;
-	control_configure(control, cfg);
+	reconfigure(0, 0, 0);
 	check_answer("gc",
 		     "trash\ta@2001-01-01T00:00:00Z\t2000\tplan\ttrash is not set any "
 		     "more\nend\n");

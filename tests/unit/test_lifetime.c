@@ -13,7 +13,7 @@ static int set_word(void (*set)(struct control *c, const struct caller *who,
 	struct caller who = {uid, uid, 1};
 	struct result r = {0};
 
-	set(control, &who, find_locked(name), word, finished, &r);
+	set(control, &who, find(name), word, finished, &r);
 	return await(&r);
 }
 
@@ -33,20 +33,13 @@ static bool is_from_now(time_t t, time_t seconds)
 	return t <= time(NULL) + seconds && t > time(NULL) + seconds - 60;
 }
 
-static void configure(uint64_t ttl_s, uint64_t max_ttl_s)
-{
-	cfg->ttl_s = ttl_s;
-	cfg->max_ttl_s = max_ttl_s;
-	control_configure(control, cfg);
-}
-
 static void test_expires(void **state)
 {
 	const struct branch_info *a;
 
 	(void)state;
 	assert_int_equal(create_as(ME, "a"), 0);
-	a = &find_locked("a")->info;
+	a = &find("a")->info;
 	assert_int_equal(a->expires, 0);
 	assert_int_equal(expires_as(ME, "a", "2h"), 0);
 	assert_true(is_from_now(a->expires, 7200));
@@ -92,10 +85,10 @@ static void test_limits(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const struct branch_info *b;
 
-		configure(rows[i].ttl_s, rows[i].max_ttl_s);
+		reconfigure(rows[i].ttl_s, rows[i].max_ttl_s, 0);
 		(void)snprintf(name, sizeof(name), "b%zu", i);
 		assert_int_equal(create_as(ME, name), 0);
-		b = &find_locked(name)->info;
+		b = &find(name)->info;
 		if (rows[i].expected)
 			ROW_EQUAL(name, is_from_now(b->expires, rows[i].expected), 1);
 		else
@@ -106,9 +99,9 @@ static void test_limits(void **state)
 			  words[i].rc);
 	assert_int_equal(expires_as(0, "main", "never"), 0);
 	/* as far ahead as one can say */
-	configure(INT64_MAX / 1000, 0);
+	reconfigure(INT64_MAX / 1000, 0, 0);
 	assert_int_equal(create_as(ME, "old"), 0);
-	assert_int_equal(find_locked("old")->info.expires, INT64_C(253402300799));
+	assert_int_equal(find("old")->info.expires, INT64_C(253402300799));
 }
 
 static void test_protected(void **state)
@@ -127,7 +120,7 @@ static void test_protected(void **state)
 	assert_int_equal(discard_as(ME, "a"), 0);
 	assert_int_equal(protect_as(0, "main", "0"), -EPERM);
 	check_error(0, "the base branch stays protected\n");
-	assert_true(find_locked("main")->info.is_protected);
+	assert_true(find("main")->info.is_protected);
 	assert_int_equal(protect_as(0, "main", "1"), 0);
 }
 
@@ -150,13 +143,31 @@ static void test_claims(void **state)
 /* Gives it an end in the past, as time does; the branch lived for `life` seconds. */
 static struct branch *let_expire(const char *name, time_t life)
 {
-	struct branch *b = find_locked(name);
+	struct branch *b = find(name);
 
 	LOCK_SCOPE(&lock);
 	b->info.expires = time(NULL) - 1;
 	b->info.created = b->info.expires - life;
 	expiry_soon(control);
 	return b;
+}
+
+static void set_expires(struct branch *b, time_t expires)
+{
+	LOCK_SCOPE(&lock);
+	b->info.expires = expires;
+}
+
+static bool is_discarded(const struct branch *b)
+{
+	LOCK_SCOPE(&lock);
+	return b->info.discarded;
+}
+
+static unsigned keeps(void)
+{
+	LOCK_SCOPE(&lock);
+	return world.keeps;
 }
 
 static void await_asked(unsigned n)
@@ -195,9 +206,9 @@ static void test_expire(void **state)
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(b); i++)
 		await_discarded(b[i]);
-	assert_non_null(find_locked("stays"));
-	assert_non_null(find_locked("safe"));
-	assert_non_null(find_locked("main"));
+	assert_non_null(find("stays"));
+	assert_non_null(find("safe"));
+	assert_non_null(find("main"));
 	assert_int_equal(world.in_use_asked, ARRAY_SIZE(b));
 	/* the reason is in the audit log, and in nobody's .error */
 	control_stop();
@@ -221,14 +232,11 @@ static void test_spared(void **state)
 
 	(void)state;
 	assert_int_equal(create_as(ME, "a"), 0);
-	world.in_use = true;
+	WORLD_SET(in_use, true);
 	b = let_expire("a", 20); /* the grace is two seconds */
 	await_asked(3);
-	assert_false(b->info.discarded);
-	{
-		LOCK_SCOPE(&lock);
-		world.in_use = false;
-	}
+	assert_false(is_discarded(b));
+	WORLD_SET(in_use, false);
 	free_ms = loop_now_ms();
 	await_discarded(b);
 	assert_true(loop_now_ms() - free_ms >= 1900);
@@ -242,14 +250,11 @@ static void test_not_known(void **state)
 
 	(void)state;
 	assert_int_equal(create_as(ME, "a"), 0);
-	world.in_use_rc = -EAGAIN;
+	WORLD_SET(in_use_rc, -EAGAIN);
 	b = let_expire("a", 1);
 	await_asked(2);
-	assert_false(b->info.discarded);
-	{
-		LOCK_SCOPE(&lock);
-		world.in_use_rc = 0;
-	}
+	assert_false(is_discarded(b));
+	WORLD_SET(in_use_rc, 0);
 	await_discarded(b);
 }
 
@@ -260,14 +265,11 @@ static void test_retry(void **state)
 
 	(void)state;
 	assert_int_equal(create_as(ME, "a"), 0);
-	world.want_rc = -EBUSY;
+	WORLD_SET(want_rc, -EBUSY);
 	b = let_expire("a", 1);
 	await_asked(2);
-	assert_false(b->info.discarded);
-	{
-		LOCK_SCOPE(&lock);
-		world.want_rc = 0;
-	}
+	assert_false(is_discarded(b));
+	WORLD_SET(want_rc, 0);
 	await_discarded(b);
 }
 
@@ -279,30 +281,30 @@ static void test_more_time(void **state)
 
 	(void)state;
 	assert_int_equal(create_as(ME, "a"), 0);
-	b = find_locked("a");
-	b->info.expires = time(NULL) + 1000;
+	b = find("a");
+	set_expires(b, time(NULL) + 1000);
 	control_expire(control, b, finished, &r);
 	assert_int_equal(await(&r), -ECANCELED);
-	b->info.expires = 0;
+	set_expires(b, 0);
 	r.done = false;
 	control_expire(control, b, finished, &r);
 	assert_int_equal(await(&r), -ECANCELED);
 	assert_int_equal(world.wants[PM_WANT_GONE], 0);
-	world.discard_rc = -EIO;
-	b->info.expires = 1;
+	WORLD_SET(discard_rc, -EIO);
+	set_expires(b, 1);
 	r.done = false;
 	control_expire(control, b, finished, &r);
 	assert_int_equal(await(&r), -EIO);
-	assert_true(world.keeps >= 1);
-	world.want_rc = -EBUSY;
-	world.keeps = 0;
+	assert_true(keeps() >= 1);
+	WORLD_SET(want_rc, -EBUSY);
+	WORLD_SET(keeps, 0);
 	/* the timer may be at it just now, which is refused with the same code */
-	for (int i = 0; i < 1000 && world.keeps == 0; i++) {
+	for (int i = 0; i < 1000 && keeps() == 0; i++) {
 		r.done = false;
 		control_expire(control, b, finished, &r);
 		assert_int_equal(await(&r), -EBUSY);
 	}
-	assert_true(world.keeps >= 1);
+	assert_true(keeps() >= 1);
 	assert_int_equal(expires_as(ME, "a", "1h"), 0);
 }
 
@@ -330,10 +332,9 @@ static void test_trash(void **state)
 	struct branch *a;
 
 	(void)state;
-	cfg->trash_s = 1u << 31;
-	control_configure(control, cfg);
+	reconfigure(0, 0, 1u << 31);
 	assert_int_equal(create_as(ME, "a"), 0);
-	a = find_locked("a");
+	a = find("a");
 	assert_int_equal(discard_as(ME, "a"), 0);
 	assert_string_equal(a->info.trash_name, a_there);
 	assert_int_equal(world.wants[PM_WANT_GONE], 1);
@@ -344,25 +345,25 @@ static void test_trash(void **state)
 	assert_int_equal(restore_as(ME, a_there, "-a"), -EINVAL);
 	assert_int_equal(world.keeps, 0);
 	/* with an end that lies ahead it keeps it, else it gets what new ones get */
-	a->info.expires = 4070908800;
+	set_expires(a, 4070908800);
 	assert_int_equal(restore_as(ME, a_there, "c"), 0);
 	assert_int_equal(world.keeps, 1);
 	assert_string_equal(a->info.name, "c");
 	assert_int_equal(a->info.expires, 4070908800);
 	assert_int_equal(discard_as(ME, "c"), 0);
-	a->info.expires = 1;
+	set_expires(a, 1);
 	assert_int_equal(restore_as(ME, "c@2001-01-01T00:00:00Z", "c"), 0);
 	assert_int_equal(a->info.expires, 0);
 	assert_int_equal(discard_as(ME, "c"), 0);
-	a->info.expires = 1;
-	configure(3600, 0);
+	set_expires(a, 1);
+	reconfigure(3600, 0, 1u << 31);
 	assert_int_equal(restore_as(ME, "c@2001-01-01T00:00:00Z", "c"), 0);
 	assert_true(is_from_now(a->info.expires, 3600));
 	/* for good */
 	assert_int_equal(discard_as(ME, "c"), 0);
-	world.discard_rc = -EIO;
+	WORLD_SET(discard_rc, -EIO);
 	assert_int_equal(purge_as(ME, "c@2001-01-01T00:00:00Z"), -EIO);
-	world.discard_rc = 0;
+	WORLD_SET(discard_rc, 0);
 	assert_int_equal(purge_as(ME, "c@2001-01-01T00:00:00Z"), 0);
 	assert_int_equal(purge_as(ME, "c@2001-01-01T00:00:00Z"), -ENOENT);
 }
@@ -389,19 +390,16 @@ static void test_purge_due(void **state)
 	CLEAN(clean_free) char *log = NULL;
 
 	(void)state;
-	cfg->trash_s = 1u << 31;
-	control_configure(control, cfg);
+	reconfigure(0, 0, 1u << 31);
 	assert_int_equal(create_as(ME, "a"), 0);
 	assert_int_equal(create_as(ME, "b"), 0);
 	assert_int_equal(discard_as(ME, "a"), 0);
 	let_expire("b", 1);
 	await_trash(false);
-	cfg->trash_s = 0;
-	control_configure(control, cfg);
+	reconfigure(0, 0, 0);
 	assert_int_equal(set_word(control_set_state, ME, "main", "stopped"), 0);
 	await_trash(false);
-	cfg->trash_s = 60; /* the world's trash is of another day */
-	control_configure(control, cfg);
+	reconfigure(0, 0, 60); /* the world's trash is of another day */
 	await_trash(true);
 	control_stop();
 	assert_int_equal(fd_read_file(world.dirfd, "audit.log", 1 << 20, &log, NULL),
@@ -422,15 +420,15 @@ static void test_far_clock(void **state)
 	(void)state;
 	assert_int_equal(create_as(ME, "a"), 0);
 	control_stop();
-	find_locked("main")->info.last_active = time(NULL) - 100000;
-	b = find_locked("a");
+	find("main")->info.last_active = time(NULL) - 100000;
+	b = find("a");
 	b->info.created = b->info.last_active = time(NULL) - 100000;
 	b->info.expires = time(NULL) - 1000;
 	assert_int_equal(control_start("/mnt"), 0);
 	/* its answer comes from the loop, behind the scan at the start */
 	assert_int_equal(set_word(control_set_state, ME, "main", "stopped"), 0);
 	assert_int_equal(world.in_use_asked, 0);
-	assert_false(b->info.discarded);
+	assert_false(is_discarded(b));
 }
 
 int main(void)
