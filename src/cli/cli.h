@@ -31,6 +31,7 @@ extern const struct cli_command cmd_tree;
 extern const struct cli_command cmd_status;
 extern const struct cli_command cmd_gc;
 extern const struct cli_command cmd_doctor;
+extern const struct cli_command cmd_audit;
 
 /* Runs what argv says; returns the exit status. */
 int cli_main(int argc, char **argv);

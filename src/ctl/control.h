@@ -60,10 +60,21 @@ void control_set_protected(struct control *c, const struct caller *who,
 void control_set_access(struct control *c, const struct caller *who, struct branch *b,
 			mode_t mode, uid_t owner, gid_t group, control_done done,
 			void *ctx);
-/* Does the caller see that the branch is there?  May block on databases of users. */
+/* What who may now; for rights_fini.  May block on the databases of users. */
+void control_rights(struct control *c, const struct caller *who,
+		    struct rights *ret_rights);
+/* Does the caller, who has these rights, see that the branch is there? */
+bool control_sees_with(struct control *c, const struct rights *rt,
+		       const struct caller *who, struct branch *b);
 bool control_sees(struct control *c, const struct caller *who, struct branch *b);
 /* Is there anybody who does not see every branch? */
 bool control_hides(struct control *c);
+/*
+ * The caller is about to connect to the branch's server: 0 when the audit log has it,
+ * or why not, noted for .error.
+ */
+int control_connect(struct control *c, const struct caller *who,
+		    struct branch *b) MUST_CHECK;
 /* May this caller take the branch, or one in the trash, away?  0 or a negative code,
  * noted for .error. */
 int control_may_discard(struct control *c, const struct caller *who,

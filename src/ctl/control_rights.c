@@ -50,7 +50,7 @@ bool control_sees_with(struct control *c, const struct rights *rt,
 	uid_t uid;
 	gid_t gid;
 
-	if (rt->all || !policy_hides(rt->set))
+	if (policy_sees_all(rt))
 		return true;
 	branch_info(b, &info);
 	fleet_server_ids(c->fleet, b, &uid, &gid);

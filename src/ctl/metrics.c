@@ -36,7 +36,13 @@ struct row {
 	unsigned depth;
 	time_t last_active;
 	uint64_t wakes, bytes;
-	bool has_bytes, loaded;
+	bool has_bytes, loaded, seen;
+};
+
+/* For whom the text is. */
+struct reader {
+	bool (*sees)(void *ctx, struct branch *b); /* NULL: everything */
+	void *ctx;
 };
 
 int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,
@@ -92,7 +98,8 @@ static void fill_row(struct metrics *m, struct branch *b, struct row *ret_row)
 	*ret_row = row;
 }
 
-static int collect(struct metrics *m, struct row **ret_rows, size_t *ret_n)
+static int collect(struct metrics *m, const struct reader *rd, struct row **ret_rows,
+		   size_t *ret_n)
 {
 	struct branch **list;
 	struct row *rows;
@@ -104,8 +111,10 @@ static int collect(struct metrics *m, struct row **ret_rows, size_t *ret_n)
 	while (list[n])
 		n++;
 	rows = calloc(n ? n : 1, sizeof(*rows));
-	for (size_t i = 0; rows && i < n; i++)
+	for (size_t i = 0; rows && i < n; i++) {
 		fill_row(m, list[i], &rows[i]);
+		rows[i].seen = !rd->sees || rd->sees(rd->ctx, list[i]);
+	}
 	branch_list_free(list);
 	if (!rows)
 		return -ENOMEM;
@@ -261,12 +270,23 @@ static void render_self(struct metric_text *t, time_t started)
 	metric_sample(t, (uint64_t)started, NULL);
 }
 
-static int make(struct metrics *m, struct str *out)
+/* Moves the rows that the reader may see to the front; how many. */
+static size_t keep_seen(struct row *rows, size_t n)
+{
+	size_t seen = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].seen)
+			rows[seen++] = rows[i];
+	return seen;
+}
+
+static int make(struct metrics *m, const struct reader *rd, struct str *out)
 {
 	struct metric_text t = {.out = out, .mountpoint = m->mountpoint};
 	CLEAN(clean_free) struct row *rows = NULL;
 	size_t n;
-	int rc = collect(m, &rows, &n);
+	int rc = collect(m, rd, &rows, &n);
 
 	if (rc < 0)
 		return rc;
@@ -274,7 +294,7 @@ static int make(struct metrics *m, struct str *out)
 		      "Always 1; the label is the daemon's version.");
 	metric_sample(&t, 1, "version", PACKAGE_VERSION, NULL);
 	render_states(&t, rows, n);
-	render_branches(&t, rows, n);
+	render_branches(&t, rows, keep_seen(rows, n));
 	render_fleet(&t, m->fleet);
 	render_store(&t, m->reg);
 	if (m->source)
@@ -287,14 +307,18 @@ static int make(struct metrics *m, struct str *out)
 	return out->failed ? -ENOMEM : 0;
 }
 
-int metrics_render(struct metrics *m, struct str *out)
+int metrics_render(struct metrics *m, bool (*sees)(void *ctx, struct branch *b),
+		   void *ctx, struct str *out)
 {
 	CLEAN(str_fini) struct str fresh = STR_INIT;
+	const struct reader rd = {sees, ctx};
 	int rc;
 
+	if (sees)
+		return make(m, &rd, out);
 	LOCK_SCOPE(&m->lock);
 	if (!m->text || loop_now_ms() - m->made_ms >= KEEP_MS) {
-		rc = make(m, &fresh);
+		rc = make(m, &rd, &fresh);
 		if (rc < 0)
 			return rc;
 		free(m->text);

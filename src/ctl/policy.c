@@ -146,11 +146,16 @@ bool policy_enters(const struct rights *rt, const struct caller *who,
 	return branch->mode & S_IXOTH;
 }
 
+bool policy_sees_all(const struct rights *rt)
+{
+	return rt->all || !policy_hides(rt->set) || (rt->p && rt->p->see_all);
+}
+
 bool policy_sees(const struct rights *rt, const struct caller *who,
 		 const struct branch_info *branch, uid_t server_uid)
 {
-	return rt->all || !policy_hides(rt->set) || who->uid == server_uid ||
-	       (rt->p && rt->p->see_all) || policy_enters(rt, who, branch);
+	return policy_sees_all(rt) || who->uid == server_uid ||
+	       policy_enters(rt, who, branch);
 }
 
 static int refuse_verb(const struct rights *rt, const struct caller *who,

@@ -100,6 +100,8 @@ int policy_authorise(const struct rights *rt, const struct caller *who,
 		     const char *default_parent, struct err *e) MUST_CHECK;
 /* Is there anybody who does not see every branch? */
 bool policy_hides(const struct policy_set *s);
+/* Do these rights show every branch? */
+bool policy_sees_all(const struct rights *rt);
 /* Does the caller see that the branch is there?  server_uid: what its server runs as.
  */
 bool policy_sees(const struct rights *rt, const struct caller *who,

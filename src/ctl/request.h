@@ -128,16 +128,10 @@ void control_purge_why(struct control *c, const struct caller *who, struct branc
 /* Removes a branch for good whose time in the trash is over. */
 void control_purge_due(struct control *c, struct branch *b, control_done done,
 		       void *ctx);
-/* What who may now; for rights_fini. */
-void control_rights(struct control *c, const struct caller *who,
-		    struct rights *ret_rights);
 /* policy_authorise with the present configuration. */
 int control_authorise(struct control *c, const struct rights *rt,
 		      const struct caller *who, enum policy_verb verb,
 		      const struct branch_info *info, struct err *e) MUST_CHECK;
-/* Does the one with these rights see it? */
-bool control_sees_with(struct control *c, const struct rights *rt,
-		       const struct caller *who, struct branch *b);
 /* control_lifetime.c: when a branch that is made now expires; 0: never.  p: of its
  * maker, or NULL. */
 time_t control_first_expires(struct control *c, const struct policy *p, time_t now);

@@ -238,11 +238,12 @@ static int render_branch(struct control *c, enum status_file which, struct branc
 	return 0;
 }
 
-static int render_tree(struct control *c, struct str *out)
+static int render_tree(struct control *c, const struct rights *rt,
+		       const struct caller *who, struct str *out)
 {
 	CLEAN(clean_free) struct tree_branch *branches = NULL;
 	struct branch **list;
-	size_t n = 0;
+	size_t n = 0, seen = 0;
 	int rc = registry_list(control_registry(c), &list);
 
 	if (rc < 0)
@@ -253,12 +254,15 @@ static int render_tree(struct control *c, struct str *out)
 	for (size_t i = 0; branches && i < n; i++) {
 		struct pm_status pm;
 
-		branch_info(list[i], &branches[i].info);
+		if (!control_sees_with(c, rt, who, list[i]))
+			continue;
+		branch_info(list[i], &branches[seen].info);
 		fleet_status(control_fleet(c), list[i], &pm);
-		branches[i].state = pm_state_name(pm.state);
+		branches[seen++].state = pm_state_name(pm.state);
 	}
 	branch_list_free(list);
-	return branches ? tree_draw(control_mountpoint(c), branches, n, out) : -ENOMEM;
+	return branches ? tree_draw(control_mountpoint(c), branches, seen, out)
+			: -ENOMEM;
 }
 
 static int render_readme(struct control *c, struct str *out)
@@ -347,21 +351,54 @@ static int render_upkeep(struct control *c, struct str *out)
 	return 0;
 }
 
+struct viewer {
+	struct control *c;
+	const struct rights *rt;
+	const struct caller *who;
+};
+
+static bool viewer_sees(void *ctx, struct branch *b)
+{
+	const struct viewer *v = ctx;
+
+	return control_sees_with(v->c, v->rt, v->who, b);
+}
+
+static int render_metrics(struct control *c, const struct rights *rt,
+			  const struct caller *who, struct str *out)
+{
+	struct viewer v = {c, rt, who};
+
+	return metrics_render(control_metrics(c),
+			      policy_sees_all(rt) ? NULL : viewer_sees, &v, out);
+}
+
+static int render_for(struct control *c, const struct caller *who,
+		      int (*render)(struct control *c, const struct rights *rt,
+				    const struct caller *who, struct str *out),
+		      struct str *out)
+{
+	CLEAN(rights_fini) struct rights rt = RIGHTS_INIT;
+
+	control_rights(c, who, &rt);
+	return render(c, &rt, who, out);
+}
+
 int status_render(struct control *c, enum status_file which, struct branch *b,
-		  uid_t caller, struct str *out)
+		  const struct caller *who, struct str *out)
 {
 	int rc;
 
 	if (which == STATUS_README)
 		rc = render_readme(c, out);
 	else if (which == STATUS_TREE)
-		rc = render_tree(c, out);
+		rc = render_for(c, who, render_tree, out);
 	else if (which == STATUS_UPKEEP)
 		rc = render_upkeep(c, out);
 	else if (which == STATUS_ERROR)
-		rc = render_error(c, caller, out);
+		rc = render_error(c, who->uid, out);
 	else if (which == STATUS_METRICS)
-		rc = metrics_render(control_metrics(c), out);
+		rc = render_for(c, who, render_metrics, out);
 	else
 		rc = b ? render_branch(c, which, b, out) : -EINVAL;
 	return rc == 0 && out->failed ? -ENOMEM : rc;

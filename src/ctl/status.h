@@ -12,7 +12,7 @@
 enum status_file {
 	STATUS_README, /* of the root */
 	STATUS_TREE,
-	STATUS_ERROR, /* of the calling uid */
+	STATUS_ERROR,
 	STATUS_UPKEEP,
 	STATUS_METRICS,
 	STATUS_TEXT, /* from here on, of a branch */
@@ -26,8 +26,9 @@ enum status_file {
 	STATUS_TRASHED, /* of one in the trash */
 };
 
-/* Appends the file's content; b is NULL for those of the root. */
+/* Appends the file's content; b is NULL for those of the root.  Those show each caller
+ * what that one may see. */
 int status_render(struct control *c, enum status_file which, struct branch *b,
-		  uid_t caller, struct str *out) MUST_CHECK;
+		  const struct caller *who, struct str *out) MUST_CHECK;
 
 #endif

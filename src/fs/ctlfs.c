@@ -98,16 +98,18 @@ static bool is_log(const struct node *n)
 	return n->kind == NODE_BRANCH_FILE && n->fid == FID_LOG;
 }
 
-static int render(struct fs *fs, const struct node *n, uid_t uid, struct str *out)
+static int render(struct fs *fs, const struct node *n, const struct caller *who,
+		  struct str *out)
 {
-	int rc = status_render(fs->control, file_of(n)->what, n->b, uid, out);
+	int rc = status_render(fs->control, file_of(n)->what, n->b, who, out);
 
 	if (rc < 0)
 		return rc;
 	return out->failed ? -ENOMEM : 0;
 }
 
-static int stat_content(struct fs *fs, const struct node *n, uid_t uid, struct stat *st)
+static int stat_content(struct fs *fs, const struct node *n, const struct caller *who,
+			struct stat *st)
 {
 	CLEAN(str_fini) struct str text = STR_INIT;
 	int rc;
@@ -126,7 +128,7 @@ static int stat_content(struct fs *fs, const struct node *n, uid_t uid, struct s
 		st->st_mtim = st->st_ctim = st->st_atim = log.st_mtim;
 		return 0;
 	}
-	rc = render(fs, n, uid, &text);
+	rc = render(fs, n, who, &text);
 	if (rc == 0)
 		st->st_size = (off_t)text.len;
 	return rc;
@@ -172,7 +174,8 @@ static int stat_link(const struct node *n, struct stat *st)
 	return 0;
 }
 
-int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st)
+int ctl_stat(struct fs *fs, const struct node *n, const struct caller *who,
+	     struct stat *ret_st)
 {
 	struct stat st;
 	int rc = 0;
@@ -201,11 +204,11 @@ int ctl_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st
 		break;
 	case NODE_ROOT_FILE:
 		st.st_mode = S_IFREG | file_of(n)->mode;
-		rc = stat_content(fs, n, uid, &st);
+		rc = stat_content(fs, n, who, &st);
 		break;
 	case NODE_BRANCH_FILE:
 	case NODE_TRASHED_FILE:
-		rc = stat_content(fs, n, uid, &st);
+		rc = stat_content(fs, n, who, &st);
 		break;
 	default: /* NODE_BRANCH and NODE_TRASHED are filled; the others are not virtual
 		  */
@@ -224,6 +227,7 @@ bool ctl_is_writable(const struct node *n)
 int ctl_open(fuse_req_t req, const struct node *n, int flags, struct ctl_handle *ret_h)
 {
 	CLEAN(str_fini) struct str text = STR_INIT;
+	const struct caller who = fs_caller(req);
 	struct fs *fs = fs_of(req);
 	int rc;
 
@@ -241,7 +245,7 @@ int ctl_open(fuse_req_t req, const struct node *n, int flags, struct ctl_handle 
 		*ret_h = (struct ctl_handle){NULL, 0, fd < 0 ? -1 : fd};
 		return 0;
 	}
-	rc = render(fs, n, fuse_req_ctx(req)->uid, &text);
+	rc = render(fs, n, &who, &text);
 	if (rc < 0)
 		return rc;
 	*ret_h = (struct ctl_handle){text.s, text.len, -1};

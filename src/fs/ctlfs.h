@@ -34,7 +34,7 @@ const struct ctl_file *ctl_file_named(enum node_kind kind, const char *name);
 /* Is it a virtual file that takes writes? */
 bool ctl_is_writable(const struct node *n);
 /* stat of every node that no overlay serves. */
-int ctl_stat(struct fs *fs, const struct node *n, uid_t uid,
+int ctl_stat(struct fs *fs, const struct node *n, const struct caller *who,
 	     struct stat *ret_st) MUST_CHECK;
 /* Where .run/NO/data points: a heap string, NULL when out of memory. */
 char *ctl_data_link(const struct node *n);
@@ -69,6 +69,10 @@ void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
 /* Answers a lookup with a node of branch b (NULL: of the root level). */
 void ctl_reply_made(fuse_req_t req, struct branch *b, enum node_kind kind,
 		    uint64_t fid);
+/* b (may be NULL), or NULL, with the reference gone, if the caller does not see it. */
+struct branch *ctl_seen(fuse_req_t req, struct branch *b);
+/* A look-up of a socket of b: if it is for a connect, may that be? */
+int ctl_connect(fuse_req_t req, struct branch *b) MUST_CHECK;
 /* Answers a request to which there is no such name. */
 void ctl_reply_noent(fuse_req_t req);
 /* control_done of a struct wait: the answer is only how it went. */

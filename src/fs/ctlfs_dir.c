@@ -10,6 +10,7 @@
  */
 #include "fs/ctlfs.h"
 
+#include "fs/intent.h"
 #include "fs/rmguard.h"
 
 #include <linux/fs.h>
@@ -36,6 +37,15 @@ void ctl_reply_made(fuse_req_t req, struct branch *b, enum node_kind kind, uint6
 		fs_reply_node(req, "lookup", &n);
 }
 
+struct branch *ctl_seen(fuse_req_t req, struct branch *b)
+{
+	const struct caller who = fs_caller(req);
+
+	if (b && !control_sees(fs_of(req)->control, &who, b))
+		return branch_put(b);
+	return b;
+}
+
 static void lookup_root(fuse_req_t req, const char *name)
 {
 	const struct ctl_file *f = ctl_file_named(NODE_ROOT, name);
@@ -53,7 +63,7 @@ static void lookup_root(fuse_req_t req, const char *name)
 		ctl_reply_made(req, NULL, NODE_TRASH_TOP, FID_ROOT_TRASH);
 		return;
 	}
-	b = registry_find(fs_of(req)->reg, name);
+	b = ctl_seen(req, registry_find(fs_of(req)->reg, name));
 	if (b)
 		ctl_reply_made(req, b, NODE_BRANCH, FID_BRANCH);
 	else
@@ -76,6 +86,7 @@ static void lookup_run_top(fuse_req_t req, const char *name)
 		if (info.discarded)
 			b = branch_put(b);
 	}
+	b = ctl_seen(req, b);
 	if (b)
 		ctl_reply_made(req, b, NODE_RUN, OVERLAY_ROOT);
 	else
@@ -94,11 +105,33 @@ static void socket_found(void *ctx, int rc, uint64_t fid)
 	wait_free(w);
 }
 
+int ctl_connect(fuse_req_t req, struct branch *b)
+{
+	const struct caller who = fs_caller(req);
+
+	return intent_is_connect(who.pid)
+		       ? control_connect(fs_of(req)->control, &who, b)
+		       : 0;
+}
+
+static void lookup_socket(fuse_req_t req, const struct node *dir)
+{
+	int rc = ctl_connect(req, dir->b);
+	struct wait *w;
+
+	if (rc < 0) {
+		fs_reply_err(req, "lookup of the socket", dir, rc);
+		return;
+	}
+	w = wait_new(req, dir->b, NULL, NULL);
+	if (w)
+		fleet_socket(w->fs->fleet, w->b, socket_found, w);
+}
+
 static void lookup_branch(fuse_req_t req, const struct node *dir, const char *name)
 {
 	const struct ctl_file *f = ctl_file_named(NODE_BRANCH, name);
 	struct branch_info info;
-	struct wait *w;
 
 	branch_info(dir->b, &info);
 	if (info.discarded) {
@@ -108,9 +141,7 @@ static void lookup_branch(fuse_req_t req, const struct node *dir, const char *na
 	} else if (!strcmp(name, CTL_DATA_NAME)) {
 		ctl_reply_made(req, dir->b, NODE_DATA, OVERLAY_ROOT);
 	} else if (!strcmp(name, CTL_SOCKET_NAME)) {
-		w = wait_new(req, dir->b, NULL, NULL);
-		if (w)
-			fleet_socket(w->fs->fleet, w->b, socket_found, w);
+		lookup_socket(req, dir);
 	} else {
 		ctl_reply_noent(req);
 	}
@@ -160,11 +191,11 @@ static void branch_made(void *ctx, int rc, struct branch *b)
 	if (rc >= 0)
 		rc = node_make(b, NODE_BRANCH, FID_BRANCH, &n);
 	if (rc >= 0)
-		rc = node_stat(w->fs, &n, w->who.uid, &st);
+		rc = node_stat(w->fs, &n, &w->who, &st);
 	if (rc < 0) {
 		wait_reply_err(w, "mkdir", rc);
 	} else {
-		fs_fill_entry(&n, &st, &e);
+		fs_fill_entry(w->fs, &n, &st, &e);
 		/* what appears for NAME@PARENT is NAME: the kernel must ask again */
 		if (strchr(w->name, '@'))
 			e.entry_timeout = 0;

@@ -20,8 +20,9 @@ void trash_lookup(fuse_req_t req, const struct node *dir, const char *name)
 		ctl_reply_made(req, dir->b, NODE_TRASHED_FILE, f->fid);
 		return;
 	}
-	b = dir->kind == NODE_TRASH_TOP ? registry_find_trashed(fs_of(req)->reg, name)
-					: NULL;
+	b = dir->kind == NODE_TRASH_TOP
+		    ? ctl_seen(req, registry_find_trashed(fs_of(req)->reg, name))
+		    : NULL;
 	if (b)
 		ctl_reply_made(req, b, NODE_TRASHED, FID_TRASHED);
 	else

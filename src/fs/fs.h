@@ -54,7 +54,7 @@ void fs_reply_err(fuse_req_t req, const char *op, const struct node *n, int rc);
 /* Answers with a name that stands for n. */
 void fs_reply_node(fuse_req_t req, const char *op, const struct node *n);
 /* The same from attributes in hand. */
-void fs_fill_entry(const struct node *n, const struct stat *st,
+void fs_fill_entry(struct fs *fs, const struct node *n, const struct stat *st,
 		   struct fuse_entry_param *ret_e);
 void fs_reply_attr(fuse_req_t req, const char *op, const struct node *n);
 

@@ -45,7 +45,7 @@ static void reply_object(fuse_req_t req, const char *op, const struct node *dir,
 	}
 	n.fid = a->fid;
 	node_fill_stat(fs_of(req), &n, a, &st);
-	fs_fill_entry(&n, &st, &e);
+	fs_fill_entry(fs_of(req), &n, &st, &e);
 	(void)fuse_reply_entry(req, &e);
 }
 
@@ -65,7 +65,11 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		ctl_lookup(req, &dir, name);
 		return;
 	}
-	rc = overlay_lookup(dir.o, dir.fid, name, &a);
+	/* the server's own name of it, which its owner may use, too */
+	if (dir.kind == NODE_RUN && !strcmp(name, CTL_SOCKET_NAME))
+		rc = ctl_connect(req, dir.b);
+	if (rc == 0)
+		rc = overlay_lookup(dir.o, dir.fid, name, &a);
 	if (rc == -ENOENT)
 		reply_absent(req, &dir);
 	else

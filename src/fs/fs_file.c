@@ -96,6 +96,7 @@ static int create_open(fuse_req_t req, struct node *dir, const char *name, mode_
 		       struct fuse_file_info *fi, struct fuse_entry_param *ret_e,
 		       struct handle **ret_h)
 {
+	const struct caller who = fs_caller(req);
 	CLEAN(handle_clean) struct handle *h = NULL;
 	struct fs *fs = fs_of(req);
 	struct node_attr a;
@@ -116,12 +117,12 @@ static int create_open(fuse_req_t req, struct node *dir, const char *name, mode_
 	if (rc < 0)
 		return rc;
 	/* again: O_TRUNC may have changed it */
-	rc = node_stat(fs, &h->n, fuse_req_ctx(req)->uid, &st);
+	rc = node_stat(fs, &h->n, &who, &st);
 	if (rc < 0) {
 		handle_release(h->ino, fi);
 		return rc;
 	}
-	fs_fill_entry(&h->n, &st, ret_e);
+	fs_fill_entry(fs, &h->n, &st, ret_e);
 	*ret_h = steal(h);
 	return 0;
 }

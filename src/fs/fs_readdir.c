@@ -25,6 +25,8 @@
 
 struct listing {
 	fuse_req_t req;
+	struct caller who;
+	struct rights rights; /* of a listing of branches */
 	struct fs *fs;
 	const struct node *dir;
 	bool plus, empty;
@@ -44,8 +46,8 @@ static bool emit(struct listing *l, const char *name, uint64_t ino, mode_t type,
 	if (off <= l->after)
 		return true;
 	memset(&e, 0, sizeof(e));
-	if (l->plus && n && node_stat(l->fs, n, fuse_req_ctx(l->req)->uid, &st) == 0)
-		fs_fill_entry(n, &st, &e);
+	if (l->plus && n && node_stat(l->fs, n, &l->who, &st) == 0)
+		fs_fill_entry(l->fs, n, &st, &e);
 	e.attr.st_ino = ino;
 	e.attr.st_mode = (e.attr.st_mode & 07777) | (type & S_IFMT);
 	if (l->plus)
@@ -126,7 +128,8 @@ static bool emit_branch(struct listing *l, struct branch *b)
 	struct branch_info info;
 	char number[16];
 
-	if (off <= l->after)
+	if (off <= l->after ||
+	    !control_sees_with(l->fs->control, &l->rights, &l->who, b))
 		return true;
 	if (l->dir->kind == NODE_RUN_TOP) {
 		n.kind = NODE_RUN;
@@ -161,9 +164,11 @@ static int list_branches(struct listing *l)
 	while (list[count])
 		count++;
 	qsort(list, count, sizeof(list[0]), by_number);
+	control_rights(l->fs->control, &l->who, &l->rights);
 	for (i = 0; i < count; i++)
 		if (!emit_branch(l, list[i]))
 			break;
+	rights_fini(&l->rights);
 	branch_list_free(list);
 	return 0;
 }
@@ -281,6 +286,7 @@ static void answer_listing(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	CLEAN(clean_free) char *buf = malloc(size);
 	struct fs *fs = fs_of(req);
 	struct listing l = {.req = req,
+			    .who = fs_caller(req),
 			    .fs = fs,
 			    .dir = &dir,
 			    .plus = plus,

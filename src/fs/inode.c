@@ -262,13 +262,14 @@ void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr 
 	*ret_st = st;
 }
 
-int node_stat(struct fs *fs, const struct node *n, uid_t uid, struct stat *ret_st)
+int node_stat(struct fs *fs, const struct node *n, const struct caller *who,
+	      struct stat *ret_st)
 {
 	struct node_attr a;
 	int rc;
 
 	if (!node_is_stored(n))
-		return ctl_stat(fs, n, uid, ret_st);
+		return ctl_stat(fs, n, who, ret_st);
 	rc = overlay_getattr(n->o, n->fid, &a);
 	if (rc < 0)
 		return rc;
@@ -282,8 +283,21 @@ static double run_timeout(const struct node *n)
 	return n->fid == OVERLAY_ROOT ? TIMEOUT_BRANCH_S : 0;
 }
 
-double node_entry_timeout(const struct node *n)
+/*
+ * The kernel has one cache of names for everybody.  A name that some do not see must be
+ * looked up each time, so that the daemon is asked by each of them.
+ */
+static bool is_hidden_name(struct fs *fs, const struct node *n)
 {
+	return (n->kind == NODE_BRANCH ||
+		(n->kind == NODE_RUN && n->fid == OVERLAY_ROOT)) &&
+	       control_hides(fs->control);
+}
+
+double node_entry_timeout(struct fs *fs, const struct node *n)
+{
+	if (is_hidden_name(fs, n))
+		return 0;
 	switch (n->kind) {
 	case NODE_DATA:
 	case NODE_RUN_TOP:

@@ -125,11 +125,12 @@ void node_touch(struct fs *fs, const struct node *n);
 /* stat's answer for an object of an overlay. */
 void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,
 		    struct stat *ret_st);
-/* stat's answer for any node; uid is the caller's. */
-int node_stat(struct fs *fs, const struct node *n, uid_t uid,
+/* stat's answer for any node; who: whose texts are meant, nothing else depends on it.
+ */
+int node_stat(struct fs *fs, const struct node *n, const struct caller *who,
 	      struct stat *ret_st) MUST_CHECK;
 /* How long the kernel may keep that a name stands for n, and attributes of n. */
-double node_entry_timeout(const struct node *n);
+double node_entry_timeout(struct fs *fs, const struct node *n);
 double node_attr_timeout(const struct node *n, const struct stat *st);
 /* How long it may keep that a name is not in directory dir. */
 double node_absent_timeout(const struct node *dir);

@@ -51,7 +51,7 @@ void fs_reply_err(fuse_req_t req, const char *op, const struct node *n, int rc)
 	(void)fuse_reply_err(req, rc < 0 ? -rc : 0);
 }
 
-void fs_fill_entry(const struct node *n, const struct stat *st,
+void fs_fill_entry(struct fs *fs, const struct node *n, const struct stat *st,
 		   struct fuse_entry_param *ret_e)
 {
 	struct fuse_entry_param e;
@@ -62,30 +62,32 @@ void fs_fill_entry(const struct node *n, const struct stat *st,
 	if (n->b && S_ISDIR(st->st_mode))
 		e.generation = n->kind == NODE_DATA ? branch_data_generation(n->b)
 						    : branch_generation(n->b);
-	e.entry_timeout = node_entry_timeout(n);
+	e.entry_timeout = node_entry_timeout(fs, n);
 	e.attr_timeout = node_attr_timeout(n, st);
 	*ret_e = e;
 }
 
 void fs_reply_node(fuse_req_t req, const char *op, const struct node *n)
 {
+	const struct caller who = fs_caller(req);
 	struct fuse_entry_param e;
 	struct stat st;
-	int rc = node_stat(fs_of(req), n, fuse_req_ctx(req)->uid, &st);
+	int rc = node_stat(fs_of(req), n, &who, &st);
 
 	if (rc < 0) {
 		fs_reply_err(req, op, n, rc);
 		return;
 	}
-	fs_fill_entry(n, &st, &e);
+	fs_fill_entry(fs_of(req), n, &st, &e);
 	(void)fuse_reply_entry(req, &e);
 }
 
 void fs_reply_attr(fuse_req_t req, const char *op, const struct node *n)
 {
+	const struct caller who = fs_caller(req);
 	struct fs *fs = fs_of(req);
 	struct stat st;
-	int rc = node_stat(fs, n, fuse_req_ctx(req)->uid, &st);
+	int rc = node_stat(fs, n, &who, &st);
 
 	if (rc < 0) {
 		fs_reply_err(req, op, n, rc);

@@ -45,6 +45,7 @@ mount_here() {
 	settles "the mount is ready" test -e "$MNT/README"
 }
 
+cp "$PGBRANCHFS" "$TMP/pgbranchfs" && chmod 755 "$TMP/pgbranchfs"
 new_store
 conf <<CONF
 [branch]
@@ -113,12 +114,45 @@ as 4002 mkdir "$MNT/c" 2>/dev/null
 like "denied" "$(audit create)" '"branch":"c","parent":"main".*"verdict":"denied","reason":"policy '
 is "each line is one object" "$(grep -vc '^{"time":".*"duration_ms":[0-9.]*}$' "$STORE/audit.log")" 0
 
+show() {
+	"$PGBRANCHFS" audit "$MNT" "$@"
+}
+like "audit shows it" "$(show | tail -n 1)" 'create +c +main +- +denied +policy'
+is "of one user" "$("$PGBRANCHFS" audit "$STORE" --user 4001 --json | grep -c '"uid":4001')" \
+	"$(grep -c '"uid":4001' "$STORE/audit.log")"
+is "and no other" "$(show --user 4001 --json | grep -c '"uid":4002')" 0
+is "of one branch, verb and verdict" \
+	"$(show --branch a5 --verb discard --verdict allowed --json | grep -c '"verb":"discard"')" 1
+is "since a time" "$(show --since 2099-01-01T00:00:00Z --json)" "[]"
+like "since a while" "$(show --since 1h)" "4001"
+echo '{"torn' >>"$STORE/audit.log"
+like "what is torn is named" "$(show 2>&1 >/dev/null)" "1 lines .* are no records"
+nok "the log is root's" as 4001 "$TMP/pgbranchfs" audit "$MNT"
+nok "wrong usage" show --since yesterday
+
 mv "$STORE/audit.log" "$STORE/audit.old"
 reload 'configuration was read again'
 ok "a request behind a rotation" as 4001 mkdir "$MNT/r"
 like "is in the new file" "$(audit create)" '"branch":"r"'
+like "audit reads old ones by name" "$("$PGBRANCHFS" audit "$STORE/audit.old")" "a5"
 nok "and not in the old one" grep '"branch":"r"' "$STORE/audit.old"
 is "mode of the new file" "$(stat -c '%a %u' "$STORE/audit.log")" "600 0"
+
+# --- connects, also to a server that runs already
+
+connects() {
+	show --verb connect --branch main --json | grep -c '"uid":0,.*"comm":"psql"'
+}
+is "nobody connected yet" "$(connects)" 0
+ls -lR "$MNT/main" >/dev/null 2>&1
+stat "$MNT/main/.s.PGSQL.5432" >/dev/null
+is "looking is no connect" "$(connects)" 0
+is "a wake" "$(sql main 'select 1')" 1
+n=$(connects)
+ok "is recorded" test "$n" -ge 1
+is "a connect to the server" "$(sql main 'select 1')" 1
+ok "is, too" test "$(connects)" -gt "$n"
+nok "who may not enter gets nowhere" as 4001 psql -h "$MNT/main" -U postgres -c 'select 1'
 
 # --- reload
 

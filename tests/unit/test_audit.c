@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 #include "ctl/audit.h"
+#include "ctl/audit_line.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -55,6 +56,53 @@ static void test_format(void **state)
 		audit_format(&rows[i].ev, &now, &out);
 		ROW_STRING(rows[i].ev.verb, out.s, rows[i].line);
 		str_fini(&out);
+	}
+}
+
+/* What is written can be read back, whatever clients called themselves. */
+static void test_read_back(void **state)
+{
+	static const struct timespec now = {1795341600, 1999};
+	const struct audit_event ev = {.uid = 7,
+				       .comm = "a\"\n\\\x01",
+				       .verb = "rename",
+				       .branch = "{\"uid\":0}",
+				       .reason = "\xe2\x82\xac"};
+	static const struct {
+		const char *text;
+		int rc;
+	} rows[] = {
+		{"{\"a\":1}", 0},
+		{"{\"a\":1,\"b\":null}", 0},
+		{" { \"a\" : -1.5e3 } ", 0},
+		{"", -EBADMSG},
+		{"{}", -EBADMSG},
+		{"{\"a\":1", -EBADMSG},
+		{"{\"a\":\"1}", -EBADMSG},
+		{"{\"a\":1}x", -EBADMSG},
+		{"{\"a\":{}}", -EBADMSG},
+		{"{\"a\":\"\\u12\"}", -EBADMSG},
+		{"{\"a\":\"\\x\"}", -EBADMSG},
+	};
+	struct str out = STR_INIT;
+	struct audit_line l;
+
+	(void)state;
+	audit_format(&ev, &now, &out);
+	out.s[out.len - 1] = '\0';
+	assert_int_equal(audit_line_parse(out.s, &l), 0);
+	assert_string_equal(audit_line_get(&l, "uid"), "7");
+	assert_string_equal(audit_line_get(&l, "comm"), ev.comm);
+	assert_string_equal(audit_line_get(&l, "branch"), ev.branch);
+	assert_string_equal(audit_line_get(&l, "reason"), ev.reason);
+	assert_string_equal(audit_line_get(&l, "duration_ms"), "0.000");
+	assert_null(audit_line_get(&l, "parent"));
+	assert_null(audit_line_get(&l, "nothing"));
+	str_fini(&out);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		CLEAN(clean_free) char *copy = strdup(rows[i].text);
+
+		ROW_EQUAL(rows[i].text, audit_line_parse(copy, &l), rows[i].rc);
 	}
 }
 
@@ -189,9 +237,8 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_format),
-		DIR_TEST(test_lines),
-		DIR_TEST(test_torn),
+		cmocka_unit_test(test_format), cmocka_unit_test(test_read_back),
+		DIR_TEST(test_lines),          DIR_TEST(test_torn),
 		DIR_TEST(test_refused),
 	};
 

@@ -292,16 +292,16 @@ static void test_metrics(void **state)
 	metrics_set_source(m, add_own, &calls);
 	/* a failure is not kept */
 	list_rc = -EIO;
-	assert_int_equal(metrics_render(m, &first), -EIO);
+	assert_int_equal(metrics_render(m, NULL, NULL, &first), -EIO);
 	list_rc = 0;
-	assert_int_equal(metrics_render(m, &first), 0);
+	assert_int_equal(metrics_render(m, NULL, NULL, &first), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
 		expect_line(first.s, lines[i], true);
 	/* no figure for what the store cannot tell */
 	assert_null(strstr(first.s, "pgbranchfs_branch_bytes{mountpoint=\"/m\","
 				    "branch=\"main\""));
 	/* who reads soon after gets the same text */
-	assert_int_equal(metrics_render(m, &second), 0);
+	assert_int_equal(metrics_render(m, NULL, NULL, &second), 0);
 	if (calls == 1)
 		assert_string_equal(first.s, second.s);
 	str_fini(&second);
@@ -309,7 +309,7 @@ static void test_metrics(void **state)
 	m = metrics_free(m);
 	shared_rc = -EIO;
 	assert_int_equal(metrics_new(NULL, NULL, "/m", &m), 0);
-	assert_int_equal(metrics_render(m, &first), 0);
+	assert_int_equal(metrics_render(m, NULL, NULL, &first), 0);
 	assert_null(strstr(first.s, "pgbranchfs_shared_bytes"));
 	str_fini(&first);
 	assert_null(metrics_free(m));

@@ -84,14 +84,39 @@ const char *control_superuser(const struct control *c)
 	return superuser;
 }
 
+static const struct caller me = {1000, 1000, 1};
+
+/* As if nothing were hidden, or b only. */
+static const struct branch *hidden;
+
+void control_rights(struct control *c, const struct caller *who,
+		    struct rights *ret_rights)
+{
+	(void)c;
+	(void)who;
+	*ret_rights = (struct rights)RIGHTS_INIT;
+}
+
+bool control_sees_with(struct control *c, const struct rights *rt,
+		       const struct caller *who, struct branch *b)
+{
+	(void)c;
+	(void)rt;
+	assert_ptr_equal(who, &me);
+	return b != hidden;
+}
+
 struct metrics *control_metrics(struct control *c)
 {
 	(void)c;
 	return NULL;
 }
 
-int metrics_render(struct metrics *m, struct str *out)
+int metrics_render(struct metrics *m, bool (*sees)(void *ctx, struct branch *b),
+		   void *ctx, struct str *out)
 {
+	(void)sees;
+	(void)ctx;
 	(void)m;
 	str_add(out, "figures\n");
 	return 0;
@@ -167,7 +192,7 @@ static void check(enum status_file which, struct branch *b, const char *expected
 	struct str out = STR_INIT;
 	char *text;
 
-	assert_int_equal(status_render(NULL, which, b, 1000, &out), 0);
+	assert_int_equal(status_render(NULL, which, b, &me, &out), 0);
 	text = str_steal(&out);
 	assert_string_equal(text, expected);
 	free(text);
@@ -244,7 +269,7 @@ static void test_readme(void **state)
 	size_t column = 0;
 
 	(void)state;
-	assert_int_equal(status_render(NULL, STATUS_README, NULL, 0, &out), 0);
+	assert_int_equal(status_render(NULL, STATUS_README, NULL, &me, &out), 0);
 	assert_non_null(strstr(out.s, "psql -h /mnt/p g/NAME -U post/gres"));
 	assert_non_null(strstr(out.s, "branch of main as it is now"));
 	for (const char *p = out.s; *p; p++) {
@@ -252,7 +277,7 @@ static void test_readme(void **state)
 		assert_true(column <= 80);
 	}
 	str_fini(&out);
-	assert_int_equal(status_render(NULL, STATUS_TEXT, NULL, 0, &out), -EINVAL);
+	assert_int_equal(status_render(NULL, STATUS_TEXT, NULL, &me, &out), -EINVAL);
 }
 
 struct tree_row {
