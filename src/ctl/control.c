@@ -338,6 +338,7 @@ void request_finish(struct request *rq, int rc)
 	free(rq->reason);
 	free(rq->name);
 	free(rq->parent);
+	free(rq->from);
 	free(rq);
 }
 

@@ -17,6 +17,7 @@
 #include "ctl/caller.h"
 #include "ctl/config.h"
 #include "pg/fleet.h"
+#include "store/checkpoint.h"
 #include "store/registry.h"
 
 struct control;
@@ -32,7 +33,7 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 void control_configure(struct control *c, const struct config *cfg);
 struct control *control_free(struct control *c);
 
-/* spec: NAME, NAME@PARENT (later :CHECKPOINT or :TIME). */
+/* spec: NAME, NAME@PARENT or NAME@PARENT:CHECKPOINT (later :TIME). */
 void control_create(struct control *c, const struct caller *who, const char *spec,
 		    mode_t mode, control_done done, void *ctx);
 void control_discard(struct control *c, const struct caller *who, const char *name,
@@ -46,6 +47,19 @@ void control_purge(struct control *c, const struct caller *who, const char *tras
 		   control_done done, void *ctx);
 void control_rename(struct control *c, const struct caller *who, const char *from,
 		    const char *to, control_done done, void *ctx);
+/* Takes a checkpoint. */
+void control_checkpoint(struct control *c, const struct caller *who, struct branch *b,
+			const char *name, control_done done, void *ctx);
+/* These change one that was found; b of done is NULL. */
+void control_drop_checkpoint(struct control *c, const struct caller *who,
+			     const struct checkpoint_info *about, control_done done,
+			     void *ctx);
+/* Does the caller see one that a discarded branch left? */
+bool control_sees_left(struct control *c, const struct caller *who,
+		       const struct checkpoint_info *left);
+void control_rename_checkpoint(struct control *c, const struct caller *who,
+			       const struct checkpoint_info *about, const char *to,
+			       control_done done, void *ctx);
 /* word: "running" or "stopped". */
 void control_set_state(struct control *c, const struct caller *who, struct branch *b,
 		       const char *word, control_done done, void *ctx);

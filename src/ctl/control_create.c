@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mkdir NAME[@PARENT]: the name is read on the caller's thread, all that may
- * block happens on the pool.
+ * mkdir NAME[@PARENT[:CHECKPOINT]]: the name is read on the caller's thread, all that
+ * may block happens on the pool.
  *
  * The order of the promise "holds every transaction that was acknowledged before
  * mkdir was called": first the parent's server makes its asynchronous commits
@@ -13,12 +13,13 @@
 #include "ctl/input.h"
 #include "ctl/request.h"
 
+#include <stdio.h>
 #include <string.h>
 
-/* Splits NAME[@PARENT[:X]] into rq->name and rq->parent. */
+/* Splits it into rq->name, rq->parent and rq->from. */
 static int parse_spec(struct request *rq, const char *spec)
 {
-	int rc = input_parse_spec(spec, &rq->name, &rq->parent, &rq->err);
+	int rc = input_parse_spec(spec, &rq->name, &rq->parent, &rq->from, &rq->err);
 
 	if (rc == 0)
 		rc = control_check_name(rq->c, rq->name, &rq->err);
@@ -46,7 +47,7 @@ static int free_space(struct registry *r, uint64_t *ret_bytes)
 	return rc;
 }
 
-static int check_reserve(struct request *rq)
+int request_check_reserve(struct request *rq)
 {
 	struct control *c = rq->c;
 	uint64_t reserve, available = 0;
@@ -72,59 +73,108 @@ static int check_reserve(struct request *rq)
 }
 
 /* The parent's server did not make its commits durable: why, for .error. */
-static int no_commit(struct request *rq, const char *parent)
+static int no_commit(struct request *rq, struct branch *b)
 {
+	struct branch_info info;
 	uint64_t available = 0;
 	bool full =
 		free_space(rq->c->registry, &available) == 0 && available < FULL_BYTES;
 
+	branch_info(b, &info);
 	rq->err.code = full ? -ENOSPC : -EBUSY;
 	(void)err_wrap(&rq->err, rq->err.code,
-		       "the server of '%s' did not confirm its last commits%s", parent,
-		       full ? ", and the store is full" : "");
+		       "the server of '%s' did not confirm its last commits%s",
+		       info.name, full ? ", and the store is full" : "");
 	if (full)
 		return err_hint(&rq->err, "discard branches with rmdir, or make space "
 					  "on the store's file system");
 	return err_hint(&rq->err, "try again, or look at %s/%s/log", rq->c->mountpoint,
-			parent);
+			info.name);
 }
 
-/* The words are the same for one that the caller does not see. */
+int request_sync_commit(struct request *rq, struct branch *b)
+{
+	int rc = fleet_sync_commit(rq->c->fleet, b, &rq->err);
+
+	return rc < 0 ? no_commit(rq, b) : 0;
+}
+
+/* What is asked for to branch from it is not there, or the caller does not see it. */
 static int no_parent(struct request *rq)
 {
-	(void)err_set(&rq->err, -ENOENT, "there is no branch named '%s' to branch from",
-		      rq->parent);
-	return err_hint(&rq->err, "ls %s shows the branches", rq->c->mountpoint);
+	if (!rq->from) {
+		(void)err_set(&rq->err, -ENOENT,
+			      "there is no branch named '%s' to branch from",
+			      rq->parent);
+		return err_hint(&rq->err, "ls %s shows the branches",
+				rq->c->mountpoint);
+	}
+	(void)err_set(&rq->err, -ENOENT,
+		      "there is no checkpoint '%s' of a branch '%s' to branch from",
+		      rq->from, rq->parent);
+	return err_hint(&rq->err,
+			"ls %s/%s/checkpoints shows those of a branch, ls "
+			"%s/.checkpoints those of discarded ones",
+			rq->c->mountpoint, rq->parent, rq->c->mountpoint);
 }
 
-/* Makes rq->b of parent. */
+/*
+ * PARENT:CHECKPOINT is a checkpoint of the branch that is called so now; if that has
+ * none of this name, one that a discarded branch of this name left.
+ */
+static int find_checkpoint(struct request *rq, const struct branch *parent)
+{
+	struct registry *r = rq->c->registry;
+	int rc = parent ? checkpoint_find(r, branch_no(parent), rq->from,
+					  &rq->checkpoint)
+			: -ENOENT;
+
+	if (rc == -ENOENT)
+		rc = checkpoint_find_left(r, rq->parent, rq->from, &rq->checkpoint);
+	return rc;
+}
+
+/* May the caller branch from it? */
+static int authorise_create(struct request *rq, struct branch *parent)
+{
+	struct branch_info info = {.owner = rq->checkpoint.owner};
+
+	if (parent)
+		return request_authorise(rq, POLICY_CREATE, parent, &info);
+	/* not by a name that a policy gives: another branch had it */
+	(void)snprintf(info.name, sizeof(info.name), "%s:", rq->parent);
+	return control_authorise(rq->c, &rq->rights, &rq->who, POLICY_CREATE, &info,
+				 &rq->err);
+}
+
+/* Makes rq->b of parent, or of the checkpoint. */
 static int create_branch(struct request *rq, struct branch *parent)
 {
 	struct branch_spec spec = {
 		.name = rq->name,
 		.parent = parent,
+		.checkpoint_of = rq->checkpoint.no,
+		.checkpoint_seq = rq->checkpoint.seq,
 		.owner = rq->who.uid,
 		.group = rq->who.gid,
 		.mode = rq->mode,
 		.expires = control_first_expires(rq->c, rq->rights.p, time(NULL)),
 	};
-	struct branch_info info;
-	int rc = request_authorise(rq, POLICY_CREATE, parent, &info);
+	int rc = authorise_create(rq, parent);
 
 	if (rc < 0)
-		return rc == -ENOENT && !info.discarded ? no_parent(rq) : rc;
-	rc = check_reserve(rq);
+		return rc == -ENOENT ? no_parent(rq) : rc;
+	rc = request_check_reserve(rq);
 	if (rc == 0)
 		rc = request_record(rq);
-	if (rc < 0)
-		return rc;
-	rc = fleet_sync_commit(rq->c->fleet, parent, &rq->err);
-	if (rc < 0)
-		return no_commit(rq, info.name);
-	rc = registry_create(rq->c->registry, &spec, &rq->b, &rq->err);
+	/* what a checkpoint holds is durable by itself */
+	if (rc == 0 && !rq->from)
+		rc = request_sync_commit(rq, parent);
 	if (rc == 0)
-		log_info("branch %s: made from %s by uid %u", rq->name, info.name,
-			 rq->who.uid);
+		rc = registry_create(rq->c->registry, &spec, &rq->b, &rq->err);
+	if (rc == 0)
+		log_info("branch %s: made from %s%s%s by uid %u", rq->name, rq->parent,
+			 rq->from ? ":" : "", rq->from ? rq->from : "", rq->who.uid);
 	return rc;
 }
 
@@ -135,13 +185,18 @@ static void create_job(void *ctx)
 	struct registry *r = c->registry;
 	CLEAN(branch_putp) struct branch *parent = registry_find(r, rq->parent);
 	CLEAN(branch_putp) struct branch *same = registry_find(r, rq->name);
-	int rc;
+	int rc = 0;
 
+	if (rq->from)
+		rc = find_checkpoint(rq, parent);
+	/* of a discarded branch whose name another one has */
+	if (rc == 0 && rq->from && rq->checkpoint.left)
+		parent = branch_put(parent);
 	if (same) {
 		/* the registry would say so too, but only behind the parent's commit */
 		rc = err_set(&rq->err, -EEXIST, "there is a branch named '%s' already",
 			     rq->name);
-	} else if (!parent) {
+	} else if (rc < 0 || (!rq->from && !parent)) {
 		rc = no_parent(rq);
 	} else {
 		rc = create_branch(rq, parent);

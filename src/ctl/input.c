@@ -11,32 +11,45 @@
 /* The longest word that is looked at; no value is near it. */
 #define WORD_MAX 64
 
+static int refuse_spec(const char *what, const char *name, struct err *e)
+{
+	(void)err_set(e, -EINVAL, "'%s' is no name of a %s", name, what);
+	return err_hint(e, "the form is mkdir NAME, mkdir NAME@PARENT or mkdir "
+			   "NAME@PARENT:CHECKPOINT");
+}
+
 int input_parse_spec(const char *spec, char **ret_name, char **ret_parent,
-		     struct err *e)
+		     char **ret_checkpoint, struct err *e)
 {
 	const char *at = strchr(spec, '@');
 	const char *colon = at ? strchr(at, ':') : NULL;
 	CLEAN(clean_free) char *name = NULL;
 	CLEAN(clean_free) char *parent = NULL;
+	CLEAN(clean_free) char *checkpoint = NULL;
+	time_t t;
 
-	if (colon) {
-		(void)err_set(
-			e, -EINVAL,
-			"'%s' asks for a checkpoint or a time, which are not built yet",
-			colon + 1);
-		return err_hint(e, "mkdir %.*s branches from the present state",
-				(int)(colon - spec), spec);
-	}
-	if (at && text_check_name(at + 1) < 0) {
-		(void)err_set(e, -EINVAL, "'%s' is no name of a parent branch", at + 1);
-		return err_hint(e, "the form is mkdir NAME or mkdir NAME@PARENT");
-	}
 	name = at ? strndup(spec, (size_t)(at - spec)) : strdup(spec);
-	parent = at ? strdup(at + 1) : NULL;
-	if (!name || (at && !parent))
+	if (at)
+		parent = colon ? strndup(at + 1, (size_t)(colon - at - 1))
+			       : strdup(at + 1);
+	checkpoint = colon ? strdup(colon + 1) : NULL;
+	if (!name || (at && !parent) || (colon && !checkpoint))
 		return err_set(e, -ENOMEM, "out of memory");
+	if (parent && text_check_name(parent) < 0)
+		return refuse_spec("parent branch", parent, e);
+	if (checkpoint && text_parse_time(checkpoint, &t) == 0) {
+		(void)err_set(e, -EINVAL,
+			      "'%s' asks for a time, which is not built yet",
+			      checkpoint);
+		return err_hint(e,
+				"mkdir NAME@%s:CHECKPOINT branches from a checkpoint",
+				parent);
+	}
+	if (checkpoint && text_check_name(checkpoint) < 0)
+		return refuse_spec("checkpoint", checkpoint, e);
 	*ret_name = steal(name);
 	*ret_parent = steal(parent);
+	*ret_checkpoint = steal(checkpoint);
 	return 0;
 }
 

@@ -15,11 +15,11 @@
 #include <time.h>
 
 /*
- * Splits NAME[@PARENT] into heap strings; *ret_parent NULL: none was given.  The
- * parent's name is checked; whether NAME is fit for a branch is for the caller.
+ * Splits NAME[@PARENT[:CHECKPOINT]] into heap strings; NULL: none was given.  The
+ * names behind the @ are checked; whether NAME is fit for a branch is for the caller.
  */
 int input_parse_spec(const char *spec, char **ret_name, char **ret_parent,
-		     struct err *e) MUST_CHECK;
+		     char **ret_checkpoint, struct err *e) MUST_CHECK;
 
 /*
  * One word of a write to a control file, without the blanks and newlines behind it:

@@ -74,6 +74,8 @@ struct request {
 
 	char *name;   /* create: the new branch; rename: the new name */
 	char *parent; /* create: its name */
+	char *from;   /* create: the parent's checkpoint, or NULL */
+	struct checkpoint_info checkpoint; /* that the request is about */
 	mode_t mode;
 	uid_t owner;
 	gid_t group;
@@ -116,6 +118,11 @@ void request_want_unclaim(struct request *rq, enum pm_want want, fleet_done done
 /* 0, or the sentence in rq->err: -ENOENT when b was discarded, else policy's. */
 int request_authorise(struct request *rq, enum policy_verb verb, struct branch *b,
 		      struct branch_info *ret_info) MUST_CHECK;
+/* control_create.c, on the pool; what cannot be is in rq->err.  Does the store have
+ * more space than its reserve? */
+int request_check_reserve(struct request *rq) MUST_CHECK;
+/* What the branch's server has acknowledged is durable. */
+int request_sync_commit(struct request *rq, struct branch *b) MUST_CHECK;
 /* Discards a branch that has expired.  -ECANCELED: it has not, any more. */
 void control_expire(struct control *c, struct branch *b, control_done done, void *ctx);
 /* The same for one that nobody used since `limit`. */

@@ -105,6 +105,7 @@ static void render_fields(const struct status_view *v, bool json, struct str *ou
 		field_text(&so, "pid", NULL);
 	field_time(&so, "since", pm->since);
 	field_text(&so, "parent", or_null(info->parent));
+	field_text(&so, "parent_checkpoint", or_null(info->parent_checkpoint));
 	field_bool(&so, "parent_gone", info->parent_gone);
 	field_number(&so, "owner", info->owner);
 	field_time(&so, "created", info->created);
@@ -114,6 +115,8 @@ static void render_fields(const struct status_view *v, bool json, struct str *ou
 	field_bool(&so, "loaded", info->loaded);
 	field_number(&so, "depth", info->depth);
 	field_number(&so, "bytes", v->bytes);
+	field_number(&so, "checkpoints", info->checkpoints);
+	field_number(&so, "automatic_checkpoints", info->automatic);
 	field_bool(&so, "protected", info->is_protected);
 	field_bool(&so, "prepared", info->prepared);
 	field_bool(&so, "stopped_by_hand", info->stopped_by_hand);
@@ -159,8 +162,9 @@ static void render_url(struct control *c, const struct branch_info *info,
 static void render_parent(const struct branch_info *info, struct str *out)
 {
 	if (info->parent[0] != '\0')
-		str_printf(out, "%s%s\n", info->parent,
-			   info->parent_gone ? " (gone)" : "");
+		str_printf(out, "%s%s%s%s\n", info->parent,
+			   info->parent_checkpoint[0] ? ":" : "",
+			   info->parent_checkpoint, info->parent_gone ? " (gone)" : "");
 }
 
 static void render_owner(const struct branch_info *info, struct str *out)
@@ -293,6 +297,11 @@ static int render_readme(struct control *c, struct str *out)
 		"is gone;\n"
 		"                               branches made from it live on\n"
 		"  mv OLD NEW                   rename it; connections live on\n"
+		"  mkdir NAME/checkpoints/C     keep what it holds now; rmdir drops "
+		"that\n"
+		"  mkdir NEW@NAME:C             branch of what that checkpoint holds\n"
+		"  ls .checkpoints              those of discarded branches, as "
+		"NAME:C\n"
 		"  echo stopped > NAME/state    stop its server and keep it stopped\n"
 		"  echo running > NAME/state    start it; connecting wakes it again "
 		"from now on\n"

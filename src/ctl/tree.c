@@ -81,8 +81,14 @@ static void draw_line(const struct tree_branch *b, const struct str *indent, boo
 		str_addn(out, indent->s, indent->len);
 	str_printf(out, "%s%s  %s  depth %u", last ? BRANCH_LAST : BRANCH_MORE,
 		   b->info.name, b->state, b->info.depth);
+	if (b->info.checkpoints + b->info.automatic > 0)
+		str_printf(out, "  checkpoints %u",
+			   b->info.checkpoints + b->info.automatic);
 	if (b->info.parent_gone)
 		str_printf(out, "  (parent %s gone)", b->info.parent);
+	else if (b->info.parent_checkpoint[0])
+		str_printf(out, "  (of %s:%s)", b->info.parent,
+			   b->info.parent_checkpoint);
 	str_add(out, "\n");
 }
 

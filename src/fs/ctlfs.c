@@ -174,6 +174,14 @@ static int stat_link(const struct node *n, struct stat *st)
 	return 0;
 }
 
+static mode_t info_mode(const struct node *n)
+{
+	struct branch_info info;
+
+	branch_info(n->b, &info);
+	return info.mode;
+}
+
 int ctl_stat(struct fs *fs, const struct node *n, const struct caller *who,
 	     struct stat *ret_st)
 {
@@ -196,6 +204,14 @@ int ctl_stat(struct fs *fs, const struct node *n, const struct caller *who,
 	case NODE_RUN_TOP:
 		st.st_mode = S_IFDIR | 0711;
 		break;
+	case NODE_CHECKPOINTS: /* no more than the branch's own rights */
+		st.st_mode = S_IFDIR | info_mode(n);
+		break;
+	case NODE_CHECKPOINT:
+	case NODE_LEFT:
+		rc = ckpt_stat(fs, n, &st);
+		break;
+	case NODE_LEFT_TOP:
 	case NODE_TRASH_TOP: /* as the root: who owns what decides */
 		st.st_mode = S_IFDIR | 01777;
 		break;

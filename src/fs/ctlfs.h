@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ctlfs.h - the virtual part of the tree: the root, .run, .trash, the branch
- * directories and the files in them that say or ask something.
+ * ctlfs.h - the virtual part of the tree: the root, .run, .trash, checkpoints, the
+ * branch directories and the files in them that say or ask something.
  *
  * Content is made when a file is opened and stays that of the handle; sizes are
  * made the same way.  Requests that change a branch go to control and are
@@ -18,6 +18,8 @@
 #define CTL_DATA_NAME "data"
 #define CTL_RUN_NAME ".run"
 #define CTL_TRASH_NAME ".trash"
+#define CTL_CHECKPOINTS_NAME "checkpoints"
+#define CTL_LEFT_NAME ".checkpoints"
 
 /* A virtual file.  Three tables: of the root, a branch, a branch in the trash. */
 struct ctl_file {
@@ -84,6 +86,16 @@ void trash_unlink(fuse_req_t req, const struct node *dir, const char *name);
 void trash_rmdir(fuse_req_t req, const struct node *dir, const char *name);
 /* Into the root: brings a branch back. */
 void trash_rename(fuse_req_t req, const char *name, const char *newname);
+
+/* ctlfs_checkpoint.c: the same for checkpoints of branches, and of discarded ones. */
+int ckpt_stat(struct fs *fs, const struct node *n, struct stat *ret_st) MUST_CHECK;
+void ckpt_lookup(fuse_req_t req, const struct node *dir, const char *name);
+void ckpt_mkdir(fuse_req_t req, const struct node *dir, const char *name);
+void ckpt_rmdir(fuse_req_t req, const struct node *dir, const char *name);
+void ckpt_rename(fuse_req_t req, const struct node *dir, const char *name,
+		 const struct node *newdir, const char *newname, unsigned flags);
+/* The node of one in the directory dir, whose reference on the branch it borrows. */
+struct node ckpt_node(const struct node *dir, const struct checkpoint_info *info);
 /* The answer to what cannot be made in a virtual directory: noted -EPERM. */
 int ctl_refuse_making(fuse_req_t req, const struct node *dir);
 /* Is name one that a run directory shows besides its objects? */

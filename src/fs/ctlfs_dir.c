@@ -63,6 +63,10 @@ static void lookup_root(fuse_req_t req, const char *name)
 		ctl_reply_made(req, NULL, NODE_TRASH_TOP, FID_ROOT_TRASH);
 		return;
 	}
+	if (!strcmp(name, CTL_LEFT_NAME)) {
+		ctl_reply_made(req, NULL, NODE_LEFT_TOP, FID_ROOT_LEFT);
+		return;
+	}
 	b = ctl_seen(req, registry_find(fs_of(req)->reg, name));
 	if (b)
 		ctl_reply_made(req, b, NODE_BRANCH, FID_BRANCH);
@@ -140,6 +144,8 @@ static void lookup_branch(fuse_req_t req, const struct node *dir, const char *na
 		ctl_reply_made(req, dir->b, NODE_BRANCH_FILE, f->fid);
 	} else if (!strcmp(name, CTL_DATA_NAME)) {
 		ctl_reply_made(req, dir->b, NODE_DATA, OVERLAY_ROOT);
+	} else if (!strcmp(name, CTL_CHECKPOINTS_NAME)) {
+		ctl_reply_made(req, dir->b, NODE_CHECKPOINTS, FID_CHECKPOINTS);
 	} else if (!strcmp(name, CTL_SOCKET_NAME)) {
 		lookup_socket(req, dir);
 	} else {
@@ -157,6 +163,10 @@ void ctl_lookup(fuse_req_t req, const struct node *dir, const char *name)
 		lookup_branch(req, dir, name);
 	else if (dir->kind == NODE_TRASH_TOP || dir->kind == NODE_TRASHED)
 		trash_lookup(req, dir, name);
+	else if (node_has_checkpoints(dir))
+		ckpt_lookup(req, dir, name);
+	else if (dir->kind == NODE_CHECKPOINT || dir->kind == NODE_LEFT)
+		ctl_reply_noent(req);
 	else if (dir->kind == NODE_RUN) /* its reserved name */
 		ctl_reply_made(req, dir->b, NODE_DATA_LINK, FID_DATA_LINK);
 	else
@@ -174,6 +184,13 @@ int ctl_refuse_making(fuse_req_t req, const struct node *dir)
 	if (dir->kind == NODE_ROOT)
 		return fs_refuse(req, -EPERM,
 				 "only branches can be made here, with mkdir");
+	if (dir->kind == NODE_CHECKPOINTS)
+		return fs_refuse(req, -EPERM,
+				 "only checkpoints can be made here, with mkdir");
+	if (dir->kind == NODE_CHECKPOINT || dir->kind == NODE_LEFT)
+		return fs_refuse(req, -EPERM,
+				 "mkdir NEW@NAME:CHECKPOINT shows what a checkpoint "
+				 "holds; nothing is seen of it here");
 	if (dir->kind == NODE_BRANCH)
 		return fs_refuse(
 			req, -EPERM,
@@ -206,7 +223,8 @@ static void branch_made(void *ctx, int rc, struct branch *b)
 
 static bool is_fixed_dir(const char *name)
 {
-	return !strcmp(name, CTL_RUN_NAME) || !strcmp(name, CTL_TRASH_NAME);
+	return !strcmp(name, CTL_RUN_NAME) || !strcmp(name, CTL_TRASH_NAME) ||
+	       !strcmp(name, CTL_LEFT_NAME);
 }
 
 /* Would the name that mkdir asks for hide a file of the root? */
@@ -225,6 +243,10 @@ void ctl_mkdir(fuse_req_t req, const struct node *dir, const char *name)
 {
 	struct wait *w;
 
+	if (dir->kind == NODE_CHECKPOINTS) {
+		ckpt_mkdir(req, dir, name);
+		return;
+	}
 	if (dir->kind != NODE_ROOT) {
 		fs_reply_err(req, "mkdir", dir, ctl_refuse_making(req, dir));
 		return;
@@ -314,12 +336,33 @@ static int rmdir_data(fuse_req_t req, const struct node *dir)
 	return rc;
 }
 
+/* The same with NAME/checkpoints, but never by itself. */
+static int rmdir_checkpoints(fuse_req_t req, const struct node *dir)
+{
+	int rc = ctl_may_remove(req, dir);
+
+	if (rc == 0)
+		return fs_refuse(req, -EPERM, "%s goes with its branch",
+				 CTL_CHECKPOINTS_NAME);
+	if (rc > 0)
+		branch_renew_data(dir->b);
+	return rc < 0 ? rc : 0;
+}
+
 void ctl_rmdir(fuse_req_t req, const struct node *dir, const char *name)
 {
 	struct wait *w;
 
 	if (dir->kind == NODE_BRANCH && !strcmp(name, CTL_DATA_NAME)) {
 		fs_reply_err(req, "rmdir", dir, rmdir_data(req, dir));
+		return;
+	}
+	if (dir->kind == NODE_BRANCH && !strcmp(name, CTL_CHECKPOINTS_NAME)) {
+		fs_reply_err(req, "rmdir", dir, rmdir_checkpoints(req, dir));
+		return;
+	}
+	if (node_has_checkpoints(dir)) {
+		ckpt_rmdir(req, dir, name);
 		return;
 	}
 	if (dir->kind == NODE_TRASH_TOP) {
@@ -359,7 +402,13 @@ void ctl_rename(fuse_req_t req, const struct node *dir, const char *name,
 		const struct node *newdir, const char *newname, unsigned flags)
 {
 	struct wait *w;
-	int rc = check_rename(req, dir, name, newdir, newname, flags);
+	int rc;
+
+	if (node_has_checkpoints(dir)) {
+		ckpt_rename(req, dir, name, newdir, newname, flags);
+		return;
+	}
+	rc = check_rename(req, dir, name, newdir, newname, flags);
 
 	if (rc < 0) {
 		fs_reply_err(req, "rename", dir, rc);

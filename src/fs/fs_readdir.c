@@ -21,7 +21,7 @@
 #define OFF_DOT 1
 #define OFF_DOTDOT 2
 #define OFF_FIXED 3   /* + row, or + an overlay's cookie (which is 1 or more) */
-#define OFF_BRANCH 64 /* + branch number */
+#define OFF_BRANCH 64 /* + branch number, or + what counts checkpoints */
 
 struct listing {
 	fuse_req_t req;
@@ -91,11 +91,59 @@ static bool emit_files(struct listing *l, uint64_t *ret_off)
 	return true;
 }
 
+/* Where to go on behind a checkpoint: its number in the branch, or in all of them. */
+static uint64_t checkpoint_off(const struct node *dir,
+			       const struct checkpoint_info *info)
+{
+	uint64_t no = dir->kind == NODE_LEFT_TOP ? info->no : 0;
+
+	return OFF_BRANCH + (no << 29 | info->seq);
+}
+
+static int by_checkpoint(const void *pa, const void *pb)
+{
+	const struct checkpoint_info *a = pa, *b = pb;
+
+	if (a->no != b->no)
+		return a->no < b->no ? -1 : 1;
+	return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static int list_checkpoints(struct listing *l)
+{
+	CLEAN(clean_free) struct checkpoint_info *v = NULL;
+	bool left = l->dir->kind == NODE_LEFT_TOP;
+	struct caller who = fs_caller(l->req);
+	size_t n = 0;
+	int rc = left ? checkpoint_list_left(l->fs->reg, &v, &n)
+		      : checkpoint_list(l->fs->reg, l->dir->no, &v, &n);
+
+	if (rc == 0 && n > 1)
+		qsort(v, n, sizeof(*v), by_checkpoint);
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		CLEAN(clean_free)
+		char *name = left ? text_format("%s:%s", v[i].branch, v[i].name)
+				  : strdup(v[i].name);
+		struct node node = ckpt_node(l->dir, &v[i]);
+
+		if (left && !control_sees_left(l->fs->control, &who, &v[i]))
+			continue;
+		if (!name)
+			rc = -ENOMEM;
+		else if (!emit(l, name, node_ino(&node), S_IFDIR, NULL,
+			       checkpoint_off(l->dir, &v[i])))
+			break;
+	}
+	return rc;
+}
+
 /* data comes last: what rm -rf meets first is a virtual file, see rmguard.h. */
 static int list_branch(struct listing *l)
 {
 	/* a number to show: the socket's own is not known without asking for it */
 	struct node sock = {NODE_BRANCH, FID_SOCKET, l->dir->no, NULL, NULL};
+	struct node checkpoints = {NODE_CHECKPOINTS, FID_CHECKPOINTS, l->dir->no, NULL,
+				   NULL};
 	CLEAN(node_put) struct node data = NODE_INIT;
 	struct branch_info info;
 	uint64_t off;
@@ -106,9 +154,12 @@ static int list_branch(struct listing *l)
 		return 0;
 	if (!emit(l, CTL_SOCKET_NAME, node_ino(&sock), S_IFSOCK, NULL, off))
 		return 0;
+	if (!emit(l, CTL_CHECKPOINTS_NAME, node_ino(&checkpoints), S_IFDIR, NULL,
+		  off + 1))
+		return 0;
 	rc = node_make(l->dir->b, NODE_DATA, OVERLAY_ROOT, &data);
 	if (rc == 0)
-		(void)emit(l, CTL_DATA_NAME, node_ino(&data), S_IFDIR, &data, off + 1);
+		(void)emit(l, CTL_DATA_NAME, node_ino(&data), S_IFDIR, &data, off + 2);
 	return rc;
 }
 
@@ -269,6 +320,12 @@ static int list_dir(struct listing *l)
 	case NODE_TRASHED:
 		(void)emit_files(l, &off);
 		return 0;
+	case NODE_CHECKPOINTS:
+	case NODE_LEFT_TOP:
+		return list_checkpoints(l);
+	case NODE_CHECKPOINT:
+	case NODE_LEFT:
+		return 0;
 	case NODE_BRANCH:
 		return list_branch(l);
 	case NODE_DATA:
@@ -354,6 +411,8 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		open_as_empty(req, &n);
 		return;
 	}
+	if (n.kind == NODE_CHECKPOINTS && ctl_may_remove(req, &n) > 0)
+		fi->fh = SHOW_EMPTY; /* they outlive the branch */
 	if (n.kind == NODE_DATA) {
 		fi->cache_readdir = 1;
 		fi->keep_cache = 1;

@@ -4,6 +4,7 @@
  *
  *     0 | fid (37 bits)                    | branch number (26)   objects, directories
  *     1 | version (29) | virtual fid (8)   | branch number (26)   virtual files
+ *     1 | number (29)  | virtual fid (8)   | branch number (26)   checkpoints
  *
  * fid: below 256 virtual, then objects of the data overlay; with bit 36 objects of
  * the run overlay.  The kernel's FUSE_ROOT_ID (1) is the root, it cannot be
@@ -104,6 +105,9 @@ static int root_kind(uint64_t fid, enum node_kind *ret_kind)
 	case FID_ROOT_TRASH:
 		*ret_kind = NODE_TRASH_TOP;
 		return 0;
+	case FID_ROOT_LEFT:
+		*ret_kind = NODE_LEFT_TOP;
+		return 0;
 	default:
 		return -ESTALE;
 	}
@@ -125,9 +129,34 @@ static int branch_kind(uint64_t fid, enum node_kind *ret_kind)
 		*ret_kind = NODE_TRASHED;
 	else if (fid == FID_TRASHED_STATUS)
 		*ret_kind = NODE_TRASHED_FILE;
+	else if (fid == FID_CHECKPOINTS)
+		*ret_kind = NODE_CHECKPOINTS;
 	else
 		return -ESTALE;
 	return 0;
+}
+
+/* What a number with ID_VERSIONED stands for: a checkpoint's number is no version. */
+static int versioned_kind(struct node *n)
+{
+	uint64_t fid = n->fid & 0xff;
+
+	if (n->no && (fid == FID_CHECKPOINT || fid == FID_LEFT)) {
+		n->kind = fid == FID_LEFT ? NODE_LEFT : NODE_CHECKPOINT;
+		return 0;
+	}
+	n->fid = fid;
+	return n->no ? branch_kind(fid, &n->kind) : root_kind(fid, &n->kind);
+}
+
+/* The branch, where there must be one. */
+static int get_branch(struct fs *fs, struct node *n)
+{
+	if (n->no == 0 || n->kind == NODE_LEFT)
+		return 0;
+	n->b = node_is_trash(n) ? registry_find_trashed_no(fs->reg, n->no)
+				: registry_find_no(fs->reg, n->no);
+	return n->b ? 0 : -ESTALE;
 }
 
 int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
@@ -140,21 +169,17 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
 		return 0;
 	}
 	n.no = (uint32_t)(ino & BRANCH_NO_MASK);
-	n.fid = ino >> BRANCH_NO_BITS;
+	n.fid = (ino & ~ID_VERSIONED) >> BRANCH_NO_BITS;
 	if (ino & ID_VERSIONED)
-		n.fid &= 0xff;
-	rc = n.no ? branch_kind(n.fid, &n.kind) : root_kind(n.fid, &n.kind);
-	if (rc < 0)
-		return rc;
+		rc = versioned_kind(&n);
+	else
+		rc = n.no ? branch_kind(n.fid, &n.kind) : root_kind(n.fid, &n.kind);
 	if (n.kind == NODE_RUN)
 		n.fid &= ~FID_RUN_BIT;
-	if (n.no) {
-		n.b = node_is_trash(&n) ? registry_find_trashed_no(fs->reg, n.no)
-					: registry_find_no(fs->reg, n.no);
-		if (!n.b)
-			return -ESTALE;
-	}
-	rc = node_bind(&n);
+	if (rc == 0)
+		rc = get_branch(fs, &n);
+	if (rc == 0)
+		rc = node_bind(&n);
 	if (rc < 0)
 		return rc;
 	*ret_node = node_take(&n);
@@ -171,6 +196,8 @@ uint64_t node_ino(const struct node *n)
 {
 	if (n->kind == NODE_ROOT)
 		return FUSE_ROOT_ID;
+	if (n->kind == NODE_CHECKPOINT || n->kind == NODE_LEFT)
+		return ID_VERSIONED | n->fid << BRANCH_NO_BITS | n->no;
 	return (n->fid | (n->kind == NODE_RUN ? FID_RUN_BIT : 0)) << BRANCH_NO_BITS |
 	       n->no;
 }
@@ -302,8 +329,10 @@ double node_entry_timeout(struct fs *fs, const struct node *n)
 	case NODE_DATA:
 	case NODE_RUN_TOP:
 	case NODE_TRASH_TOP:
+	case NODE_LEFT_TOP:
 		return TIMEOUT_DATA_S;
 	case NODE_BRANCH:
+	case NODE_CHECKPOINTS:
 	case NODE_DATA_LINK:
 		return TIMEOUT_BRANCH_S;
 	case NODE_RUN:
@@ -327,6 +356,7 @@ double node_attr_timeout(const struct node *n, const struct stat *st)
 	case NODE_ROOT:
 	case NODE_RUN_TOP:
 	case NODE_TRASH_TOP:
+	case NODE_LEFT_TOP:
 		return TIMEOUT_DATA_S;
 	case NODE_BRANCH:
 	case NODE_DATA_LINK:

@@ -29,6 +29,10 @@ enum node_kind {
 	NODE_TRASH_TOP,    /* .trash */
 	NODE_TRASHED,      /* .trash/NAME@TIME */
 	NODE_TRASHED_FILE, /* .trash/NAME@TIME/status */
+	NODE_CHECKPOINTS,  /* NAME/checkpoints */
+	NODE_CHECKPOINT,   /* NAME/checkpoints/CHECKPOINT */
+	NODE_LEFT_TOP,     /* .checkpoints */
+	NODE_LEFT,         /* .checkpoints/NAME:CHECKPOINT, without a branch */
 };
 
 /* The virtual objects' fids.  ROOT_ ones go with branch number 0. */
@@ -40,6 +44,7 @@ enum {
 	FID_ROOT_UPKEEP,
 	FID_ROOT_RUN,
 	FID_ROOT_TRASH,
+	FID_ROOT_LEFT,
 
 	FID_BRANCH = 1,
 	FID_STATUS,
@@ -55,6 +60,9 @@ enum {
 	FID_SOCKET, /* in listings only */
 	FID_TRASHED,
 	FID_TRASHED_STATUS,
+	FID_CHECKPOINTS,
+	FID_CHECKPOINT, /* with its number above the low eight bits */
+	FID_LEFT,       /* likewise */
 };
 
 struct node {
@@ -84,6 +92,12 @@ struct node node_take(struct node *n);
 static inline bool node_is_stored(const struct node *n)
 {
 	return n->kind == NODE_DATA || n->kind == NODE_RUN;
+}
+
+/* Is it a directory of checkpoints? */
+static inline bool node_has_checkpoints(const struct node *n)
+{
+	return n->kind == NODE_CHECKPOINTS || n->kind == NODE_LEFT_TOP;
 }
 
 /* Is it about a branch in the trash? */

@@ -60,8 +60,9 @@ void fs_fill_entry(struct fs *fs, const struct node *n, const struct stat *st,
 	e.ino = node_id(n, st);
 	e.attr = *st;
 	if (n->b && S_ISDIR(st->st_mode))
-		e.generation = n->kind == NODE_DATA ? branch_data_generation(n->b)
-						    : branch_generation(n->b);
+		e.generation = n->kind == NODE_DATA || n->kind == NODE_CHECKPOINTS
+				       ? branch_data_generation(n->b)
+				       : branch_generation(n->b);
 	e.entry_timeout = node_entry_timeout(fs, n);
 	e.attr_timeout = node_attr_timeout(n, st);
 	*ret_e = e;

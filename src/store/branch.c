@@ -2,6 +2,7 @@
 /*
  * branch.c - one branch in memory: its record, its overlays, its files in run/.
  */
+#include "store/checkpoint_priv.h"
 #include "store/registry_priv.h"
 
 #include "base/fd.h"
@@ -109,6 +110,7 @@ void branch_info(struct branch *b, struct branch_info *ret)
 		ret->depth = layer_depth(b->top);
 		ret->loaded = b->data || b->run;
 	}
+	checkpoints_count_locked(r, b->no, &ret->checkpoints, &ret->automatic);
 	(void)snprintf(ret->name, sizeof(ret->name), "%s", b->name);
 	(void)snprintf(ret->parent, sizeof(ret->parent), "%s", m.parent);
 	memcpy(ret->parent_checkpoint, m.parent_checkpoint,

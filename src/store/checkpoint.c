@@ -59,6 +59,18 @@ struct checkpoint_set *checkpoints_of_locked(struct registry *r, uint32_t no)
 	return s;
 }
 
+void checkpoints_count_locked(struct registry *r, uint32_t no, unsigned *ret_named,
+			      unsigned *ret_others)
+{
+	const struct checkpoint_set *s = checkpoints_of_locked(r, no);
+	unsigned named = 0;
+
+	for (size_t i = 0; s && i < s->n; i++)
+		named += s->v[i]->m.kind == CHECKPOINT_NAMED;
+	*ret_named = named;
+	*ret_others = s ? (unsigned)s->n - named : 0;
+}
+
 static struct checkpoint_set *make_set_locked(struct registry *r, uint32_t no)
 {
 	struct checkpoint_set *s = checkpoints_of_locked(r, no);

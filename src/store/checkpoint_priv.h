@@ -33,6 +33,8 @@ bool checkpoint_record_parse(const char *name, uint32_t *ret_no, uint32_t *ret_s
 
 /* With registry->table held. */
 struct checkpoint_set *checkpoints_of_locked(struct registry *r, uint32_t no);
+void checkpoints_count_locked(struct registry *r, uint32_t no, unsigned *ret_named,
+			      unsigned *ret_others);
 
 /* With registry->change held, or before anybody else has the registry. */
 struct checkpoint *checkpoint_seq(struct registry *r, uint32_t no, uint32_t seq);

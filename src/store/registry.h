@@ -51,6 +51,8 @@ struct branch_info {
 	time_t trashed;                  /* when it was discarded */
 	bool loaded;                     /* its trees take memory */
 	unsigned depth;
+	unsigned checkpoints; /* that somebody took... */
+	unsigned automatic;   /* ...and others */
 };
 
 /*

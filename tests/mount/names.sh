@@ -117,7 +117,8 @@ refused "a@.." EINVAL "no name of a parent" mkdir "$MNT/a@.."
 refused "a@nobody" ENOENT "no branch named 'nobody'" mkdir "$MNT/a@nobody"
 refused "a@64 bytes" EINVAL "no name of a parent" mkdir "$MNT/a@${n63}n"
 refused "63@191 bytes" EINVAL "no name of a parent" mkdir "$MNT/$n63@$(repeat p 191)"
-refused "a@b:c" EINVAL "not built yet" mkdir "$MNT/a@b:c"
+refused "a@b:c" ENOENT "no checkpoint 'c' of a branch 'b'" mkdir "$MNT/a@b:c"
+refused "a@main:c" ENOENT "no checkpoint 'c' of a branch 'main'" mkdir "$MNT/a@main:c"
 is "a refusal leaves nothing" "$(ls -A "$MNT")" "$before"
 
 good=(a 0 a.b a..b A-_.z 1e9 null true NaN "$n63")

@@ -30,6 +30,7 @@ like "README" "$(cat "$MNT/README")" "mkdir"
 is "no error yet" "$(cat "$MNT/.error")" ""
 like ".tree" "$(cat "$MNT/.tree")" "main"
 is "files of a branch" "$(ls -A "$MNT/main")" ".s.PGSQL.5432
+checkpoints
 data
 expires
 log

@@ -43,6 +43,7 @@ static struct {
 	bool touch; /* whoever asks is too late: it was just used */
 	int in_use_rc;
 	unsigned in_use_asked;
+	struct checkpoint_info checkpoint; /* the only one; seq 0: there is none */
 	int refs;
 	char dir[32]; /* the store: there is the audit log */
 	int dirfd;
@@ -186,6 +187,70 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	b->info.expires = spec->expires;
 	world.refs++;
 	*ret_branch = b;
+	return 0;
+}
+
+int checkpoint_find(struct registry *r, uint32_t no, const char *name,
+		    struct checkpoint_info *ret_info)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.checkpoint.seq == 0 || world.checkpoint.left ||
+	    world.checkpoint.no != no || strcmp(world.checkpoint.name, name) != 0)
+		return -ENOENT;
+	*ret_info = world.checkpoint;
+	return 0;
+}
+
+int checkpoint_find_left(struct registry *r, const char *branch, const char *name,
+			 struct checkpoint_info *ret_info)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.checkpoint.seq == 0 || !world.checkpoint.left ||
+	    strcmp(world.checkpoint.branch, branch) != 0 ||
+	    strcmp(world.checkpoint.name, name) != 0)
+		return -ENOENT;
+	*ret_info = world.checkpoint;
+	return 0;
+}
+
+int checkpoint_take(struct registry *r, struct branch *b,
+		    const struct checkpoint_spec *spec,
+		    struct checkpoint_info *ret_info, struct err *e)
+{
+	(void)r;
+	(void)e;
+	LOCK_SCOPE(&lock);
+	world.checkpoint = (struct checkpoint_info){
+		.no = b->info.no, .seq = world.checkpoint.seq + 1, .kind = spec->kind};
+	(void)snprintf(world.checkpoint.name, sizeof(world.checkpoint.name), "%s",
+		       spec->name);
+	(void)snprintf(world.checkpoint.branch, sizeof(world.checkpoint.branch), "%s",
+		       b->info.name);
+	*ret_info = world.checkpoint;
+	return 0;
+}
+
+int checkpoint_drop(struct registry *r, uint32_t no, uint32_t seq, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.checkpoint.no != no || world.checkpoint.seq != seq)
+		return err_set(e, -ENOENT, "no such checkpoint");
+	world.checkpoint.seq = 0;
+	return 0;
+}
+
+int checkpoint_rename(struct registry *r, uint32_t no, uint32_t seq,
+		      const char *newname, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	if (world.checkpoint.no != no || world.checkpoint.seq != seq)
+		return err_set(e, -ENOENT, "no such checkpoint");
+	(void)snprintf(world.checkpoint.name, sizeof(world.checkpoint.name), "%s",
+		       newname);
 	return 0;
 }
 

@@ -38,13 +38,23 @@ static void test_create_refused(void **state)
 		 "hint: ls /mnt shows the branches\n"},
 		{"x@", -EINVAL,
 		 "'' is no name of a parent branch\n"
-		 "hint: the form is mkdir NAME or mkdir NAME@PARENT\n"},
+		 "hint: the form is mkdir NAME, mkdir NAME@PARENT or mkdir "
+		 "NAME@PARENT:CHECKPOINT\n"},
 		{"x@a@b", -EINVAL,
 		 "'a@b' is no name of a parent branch\n"
-		 "hint: the form is mkdir NAME or mkdir NAME@PARENT\n"},
-		{"x@main:c", -EINVAL,
-		 "'c' asks for a checkpoint or a time, which are not built yet\n"
-		 "hint: mkdir x@main branches from the present state\n"},
+		 "hint: the form is mkdir NAME, mkdir NAME@PARENT or mkdir "
+		 "NAME@PARENT:CHECKPOINT\n"},
+		{"x@main:c", -ENOENT,
+		 "there is no checkpoint 'c' of a branch 'main' to branch from\n"
+		 "hint: ls /mnt/main/checkpoints shows those of a branch, ls "
+		 "/mnt/.checkpoints those of discarded ones\n"},
+		{"x@main:-c", -EINVAL,
+		 "'-c' is no name of a checkpoint\n"
+		 "hint: the form is mkdir NAME, mkdir NAME@PARENT or mkdir "
+		 "NAME@PARENT:CHECKPOINT\n"},
+		{"x@main:2026-11-22T10:00:00Z", -EINVAL,
+		 "'2026-11-22T10:00:00Z' asks for a time, which is not built yet\n"
+		 "hint: mkdir NAME@main:CHECKPOINT branches from a checkpoint\n"},
 		{"-x", -EINVAL,
 		 "'-x' is no name for a branch\n"
 		 "hint: a name is a letter or digit, then letters, digits, '_', '-' or "

@@ -22,6 +22,9 @@ static struct branch branches[] = {
 		.info = {.no = 2,
 			 .name = "a",
 			 .parent = "main",
+			 .parent_checkpoint = "c",
+			 .checkpoints = 2,
+			 .automatic = 1,
 			 .created = 1795341600,
 			 .expires = 1795428000,
 			 .trashed = 1795345200,
@@ -203,31 +206,37 @@ static void test_status(void **state)
 	(void)state;
 	check(STATUS_TEXT, &branches[0],
 	      "name a\nno 2\nstate failed\npid -\nsince 2026-11-22T10:01:01Z\n"
-	      "parent main\nparent_gone 0\nowner 4242424\n"
+	      "parent main\nparent_checkpoint c\nparent_gone 0\nowner 4242424\n"
 	      "created 2026-11-22T10:00:00Z\nlast_active -\nidle -\n"
 	      "expires 2026-11-23T10:00:00Z\nloaded 1\ndepth 2\nbytes 8192\n"
+	      "checkpoints 2\nautomatic_checkpoints 1\n"
 	      "protected 0\nprepared 0\nstopped_by_hand 0\nwakes 3\n"
 	      "reason said \"no\" and more\n");
 	check(STATUS_JSON, &branches[0],
 	      "{\n  \"name\": \"a\",\n  \"no\": 2,\n  \"state\": \"failed\",\n"
 	      "  \"pid\": null,\n  \"since\": \"2026-11-22T10:01:01Z\",\n"
-	      "  \"parent\": \"main\",\n  \"parent_gone\": false,\n"
+	      "  \"parent\": \"main\",\n  \"parent_checkpoint\": \"c\",\n"
+	      "  \"parent_gone\": false,\n"
 	      "  \"owner\": 4242424,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
 	      "  \"last_active\": null,\n  \"idle\": null,\n"
 	      "  \"expires\": \"2026-11-23T10:00:00Z\",\n  \"loaded\": true,\n"
 	      "  \"depth\": 2,\n"
-	      "  \"bytes\": 8192,\n"
+	      "  \"bytes\": 8192,\n  \"checkpoints\": 2,\n"
+	      "  \"automatic_checkpoints\": 1,\n"
 	      "  \"protected\": false,\n  \"prepared\": false,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 3,\n"
 	      "  \"reason\": \"said \\\"no\\\"\\nand more\"\n}\n");
 	check(STATUS_JSON, &branches[1],
 	      "{\n  \"name\": \"main\",\n  \"no\": 1,\n  \"state\": \"running\",\n"
 	      "  \"pid\": 77,\n  \"since\": \"2026-11-22T10:00:02Z\",\n"
-	      "  \"parent\": null,\n  \"parent_gone\": false,\n"
+	      "  \"parent\": null,\n  \"parent_checkpoint\": null,\n"
+	      "  \"parent_gone\": false,\n"
 	      "  \"owner\": 0,\n  \"created\": \"2026-11-22T10:00:00Z\",\n"
 	      "  \"last_active\": \"2026-11-22T10:00:01Z\",\n  \"idle\": 60,\n"
 	      "  \"expires\": null,\n  \"loaded\": false,\n  \"depth\": 1,\n"
-	      "  \"bytes\": 0,\n  \"protected\": true,\n  \"prepared\": true,\n"
+	      "  \"bytes\": 0,\n  \"checkpoints\": 0,\n"
+	      "  \"automatic_checkpoints\": 0,\n  \"protected\": true,\n  "
+	      "\"prepared\": true,\n"
 	      "  \"stopped_by_hand\": false,\n  \"wakes\": 0,\n  \"reason\": "
 	      "null\n}\n");
 }
@@ -238,7 +247,7 @@ static void test_values(void **state)
 	check(STATUS_STATE, &branches[1], "running\n");
 	check(STATUS_URL, &branches[0],
 	      "postgresql://post%2Fgres@/postgres?host=/mnt/p%20g/a\n");
-	check(STATUS_PARENT, &branches[0], "main\n");
+	check(STATUS_PARENT, &branches[0], "main:c\n");
 	check(STATUS_PARENT, &branches[1], "");
 	check(STATUS_PARENT, &branches[2], "old (gone)\n");
 	check(STATUS_OWNER, &branches[0], "4242424\n");
@@ -259,7 +268,7 @@ static void test_values(void **state)
 	check(STATUS_TREE, NULL,
 	      "/mnt/p g\n"
 	      "├── main  running  depth 1\n"
-	      "│   └── a  failed  depth 2\n"
+	      "│   └── a  failed  depth 2  checkpoints 3  (of main:c)\n"
 	      "└── z  stopped  depth 0  (parent old gone)\n");
 }
 
