@@ -263,7 +263,7 @@ int branch_meta_decode(const char *text, struct branch_meta *ret_meta)
 	int rc = record_decode(text, &p);
 
 	if (rc == 0 && (m.no == 0 || m.no >= UINT32_C(1) << 26 || m.top == 0 ||
-			m.base >= m.top || m.mode > 07777))
+			m.top > LAYER_ID_MAX || m.base >= m.top || m.mode > 07777))
 		rc = -EBADMSG; /* a layer is older than what stands on it */
 	if (rc == 0)
 		*ret_meta = m;
@@ -277,7 +277,7 @@ int layer_meta_decode(const char *text, struct layer_meta *ret_meta)
 			  0,       false};
 	int rc = record_decode(text, &p);
 
-	if (rc == 0 && (m.id == 0 || m.parent >= m.id))
+	if (rc == 0 && (m.id == 0 || m.id > LAYER_ID_MAX || m.parent >= m.id))
 		rc = -EBADMSG; /* a parent is always older: no cycles */
 	if (rc == 0)
 		*ret_meta = m;
@@ -292,9 +292,10 @@ int checkpoint_meta_decode(const char *text, struct checkpoint_meta *ret_meta)
 		false};
 	int rc = record_decode(text, &p);
 
-	if (rc == 0 && (m.branch_no == 0 || m.branch_no >= UINT32_C(1) << 26 ||
-			m.seq == 0 || m.seq > CHECKPOINT_SEQ_MAX || m.base == 0 ||
-			m.name[0] == '\0' || m.branch[0] == '\0'))
+	if (rc == 0 &&
+	    (m.branch_no == 0 || m.branch_no >= UINT32_C(1) << 26 || m.seq == 0 ||
+	     m.seq > CHECKPOINT_SEQ_MAX || m.base == 0 || m.base > LAYER_ID_MAX ||
+	     m.name[0] == '\0' || m.branch[0] == '\0'))
 		rc = -EBADMSG;
 	if (rc == 0)
 		*ret_meta = m;

@@ -13,6 +13,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Far from where the counting would begin anew. */
+#define LAYER_ID_MAX (UINT32_MAX - (UINT32_C(1) << 20))
+
 /* branches/NAME.ini */
 struct branch_meta {
 	char name[TRASH_NAME_MAX]; /* as the file's, so that swapped files are found

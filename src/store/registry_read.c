@@ -444,7 +444,7 @@ static int on_layer_dir(struct reading *rd, const char *name)
 	uint64_t id;
 	uint32_t *v;
 
-	if (strlen(name) != 8 || text_parse_u64(name, 16, UINT32_MAX, &id) < 0 ||
+	if (strlen(name) != 8 || text_parse_u64(name, 16, LAYER_ID_MAX, &id) < 0 ||
 	    id == 0) {
 		log_warn("%s/layers/%s: not a layer, ignoring", r->path, name);
 		return 0;

@@ -262,6 +262,17 @@ static void test_reclaim(void **state)
 	assert_int_equal(registry_reclaim(fx->reg), 0);
 	assert_int_equal(count_layers(fx), before);
 	expect(fx->main, "base/1", "table");
+	/* a number that would make the counting begin anew is no layer's */
+	assert_int_equal(mkdirat(registry_dirfd(fx->reg), "layers/ffffffff", 0700), 0);
+	reopen(fx);
+	b = make(fx, "b", fx->main);
+	assert_int_equal(write_in(b, "x", "1"), 0);
+	branch_put(b);
+	reopen(fx);
+	b = registry_find(fx->reg, "b");
+	assert_non_null(b);
+	expect(b, "x", "1");
+	branch_put(b);
 	err_fini(&e);
 }
 
