@@ -41,11 +41,21 @@ take_off_disk() {
 }
 cleaner take_off_disk
 
-# A new name for the image: another mount namespace may still have the disk, which then
-# lives on as it was cut off, and is what a mount of the same image would show.
 next_image() {
 	disks=$((disks + 1))
 	IMAGE=$TMP/image.$disks
+}
+
+# Another mount namespace may still have the disk, which then lives on as it was cut off,
+# and is what a mount of the same image would show: then a copy takes its place.
+move_if_held() {
+	local was=$IMAGE
+
+	[ -n "$(losetup -n -O NAME -j "$IMAGE")" ] || return 0
+	next_image
+	cp --sparse=always "$was" "$IMAGE" || die 'the disk cannot be copied'
+	rm "$was"
+	count disks_held
 }
 
 new_disk() { # ext4|xfs
@@ -77,8 +87,6 @@ is_cut() {
 # Who notes promises is stopped at the moment of the cut, and notes nothing after it: ext4
 # and XFS let an fsync succeed that they were at when they were shut down.
 cut_power() {
-	local was
-
 	kill -STOP "$churner" "${load_pids[@]}"
 	echo shutdown >&"${SWITCH[1]}"
 	wait_until "$DEADLINE" is_cut || die 'the disk cannot be shut down'
@@ -88,10 +96,7 @@ cut_power() {
 	wait "$switch" "$churner" "${load_pids[@]}" 2>/dev/null
 	load_pids=()
 	wait_until "$DEADLINE" take_off_disk || die 'the disk is busy after the cut'
-	was=$IMAGE
-	next_image
-	cp --sparse=always "$was" "$IMAGE" || die 'the disk cannot be copied'
-	rm "$was"
+	move_if_held
 	put_on_disk
 }
 
