@@ -16,9 +16,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #define TEMP_PREFIX ".tmp-"
@@ -277,6 +279,11 @@ static int copy_by_hand(int from, uint64_t from_off, int to, uint64_t to_off,
 		len -= (uint64_t)n;
 	}
 	return 0;
+}
+
+int fd_clone(int from, int to)
+{
+	return ioctl(to, FICLONE, from) < 0 ? -errno : 0;
 }
 
 int fd_copy_range(int from, uint64_t from_off, int to, uint64_t to_off, uint64_t len)

@@ -52,6 +52,8 @@ int fd_replace_file(int dirfd, const char *path, const void *buf, size_t len,
 bool fd_is_temp(const char *name);
 /* fsync of the directory dirfd/path ("." or NULL for dirfd itself). */
 int fd_sync_dir(int dirfd, const char *path) MUST_CHECK;
+/* Makes `to` share all bytes of `from`, where the file system can do that. */
+int fd_clone(int from, int to) MUST_CHECK;
 /* Copies len bytes between files (copy_file_range, else read and write).
  * -ENODATA: from ended first. */
 int fd_copy_range(int from, uint64_t from_off, int to, uint64_t to_off,

@@ -5,8 +5,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static int read_memory(struct self_usage *u)
 {
@@ -62,4 +64,12 @@ int self_usage(struct self_usage *ret_usage)
 	u.max_fds = lim.rlim_cur == RLIM_INFINITY ? UINT64_MAX : lim.rlim_cur;
 	*ret_usage = u;
 	return 0;
+}
+
+void self_io_idle(bool on)
+{
+	int class = on ? IOPRIO_CLASS_IDLE : IOPRIO_CLASS_NONE;
+
+	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
+		      IOPRIO_PRIO_VALUE(class, 0)); /* a wish */
 }

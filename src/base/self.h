@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct self_usage {
@@ -17,5 +18,9 @@ struct self_usage {
 
 /* Reads /proc; -errno if that cannot be had. */
 int self_usage(struct self_usage *ret_usage) MUST_CHECK;
+
+/* From here on the disk serves this thread only while it has nothing else to do, or as
+ * before.  Where the kernel knows no such order, nothing changes. */
+void self_io_idle(bool on);
 
 #endif

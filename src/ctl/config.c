@@ -35,6 +35,7 @@ enum config_type {
 	CONFIG_TIME,    /* seconds; "never" is 0 */
 	CONFIG_TIMEOUT, /* seconds, at least one */
 	CONFIG_SIZE,
+	CONFIG_RUN, /* a number from 2 on; "never" is 0 */
 };
 
 struct config_row {
@@ -64,6 +65,8 @@ static const struct config_row config_rows[] = {
 	    "how long discarded branches are kept in .trash"),
 	ROW("branch", "reserve", reserve_bytes, CONFIG_SIZE, "1G", true,
 	    "refuse new branches when the store has less free space"),
+	ROW("branch", "squash", squash_layers, CONFIG_RUN, "8", true,
+	    "merge layers that have no name when so many lie on one another"),
 	ROW("branch", "start_timeout", start_timeout_s, CONFIG_TIMEOUT, "60s", true,
 	    "how long a server may take to start"),
 	ROW("server", "bin_dir", bin_dir, CONFIG_DIR, "auto", true,
@@ -192,12 +195,27 @@ static const char *text_wants(enum config_type type, const char *value)
 		       : NULL;
 }
 
+static int parse_run(const char *value, uint64_t *ret_v)
+{
+	if (strcmp(value, "never") == 0) {
+		*ret_v = 0;
+		return 0;
+	}
+	if (text_parse_u64(value, 10, 1000000, ret_v) < 0 || *ret_v < 2)
+		return -EINVAL;
+	return 0;
+}
+
 static int parse_number(enum config_type type, const char *value, uint64_t *ret_v,
 			const char **ret_wants)
 {
 	if (type == CONFIG_SIZE) {
 		*ret_wants = "a size such as 500M or 1G";
 		return text_parse_size(value, ret_v);
+	}
+	if (type == CONFIG_RUN) {
+		*ret_wants = "a number of layers, at least 2, or never";
+		return parse_run(value, ret_v);
 	}
 	if (type == CONFIG_TIME && strcmp(value, "never") == 0) {
 		*ret_v = 0;

@@ -14,9 +14,11 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/self.h"
 #include "base/text.h"
 #include "ctl/expiry.h"
 #include "ctl/request.h"
+#include "store/squash.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -448,6 +450,31 @@ static void unload(struct control *c)
 		(void)malloc_trim(0);
 }
 
+/*
+ * A step at a time, between two of which requests find a free disk: what it costs is
+ * bounded by the hour, not by what there is to do.
+ */
+#define SQUASH_STEP_BYTES (UINT64_C(8) << 20)
+#define SQUASH_STEPS 8
+
+static void squash(struct control *c)
+{
+	unsigned layers;
+	int rc = 1;
+
+	{
+		LOCK_SCOPE(&c->lock);
+		layers = (unsigned)c->cfg->squash_layers;
+	}
+	self_io_idle(true);
+	for (unsigned i = 0; rc > 0 && i < SQUASH_STEPS; i++)
+		rc = registry_squash(c->registry, layers, SQUASH_STEP_BYTES);
+	self_io_idle(false);
+	if (rc < 0)
+		log_warn("cannot merge layers: %s; trying again in some minutes",
+			 strerrordesc_np(-rc));
+}
+
 static void upkeep_job(void *ctx)
 {
 	struct control *c = ctx;
@@ -466,6 +493,7 @@ static void upkeep_job(void *ctx)
 				 "trying again after the next rmdir",
 				 strerrordesc_np(-rc));
 		unload(c);
+		squash(c);
 		LOCK_SCOPE(&c->lock);
 		again = c->upkeep_again;
 		c->upkeep_again = false;

@@ -224,6 +224,9 @@ static void render_store(struct metric_text *t, struct registry *r)
 	metric_family(t, METRIC_GAUGE, "pgbranchfs_layers",
 		      "Layers that branches stand on or that are about to be removed.");
 	metric_sample(t, st.layers, NULL);
+	metric_family(t, METRIC_COUNTER, "pgbranchfs_layers_merged_total",
+		      "Layers that were merged with others to one.");
+	metric_sample(t, st.layers_merged, NULL);
 	render_caches(t, &st);
 	if (registry_shared_bytes(r, &shared_bytes) == 0) {
 		metric_family(t, METRIC_GAUGE, "pgbranchfs_shared_bytes",

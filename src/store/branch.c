@@ -338,11 +338,13 @@ int branch_log_open(struct branch *b, int flags)
 
 int branch_wait_durable(struct branch *b)
 {
-	struct layer *top = branch_top(b);
+	struct layer *l = layer_step_down(branch_top(b));
 	int rc = 0;
 
-	for (struct layer *l = top->parent; l && rc == 0; l = l->parent)
+	while (l && rc == 0) {
 		rc = layer_flush(l);
-	layer_put(top);
+		l = layer_step_down(l);
+	}
+	layer_put(l);
 	return rc;
 }

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum field_kind { F_U32, F_OCTAL, F_TIME, F_BOOL, F_NAME, F_FILE, F_KIND };
+enum field_kind { F_U32, F_OCTAL, F_COUNT, F_TIME, F_BOOL, F_NAME, F_FILE, F_KIND };
 
 struct field {
 	const char *key;
@@ -75,6 +75,7 @@ static const struct field layer_fields[] = {
 	LAYER_FIELD(id, F_U32),
 	LAYER_FIELD(parent, F_U32),
 	LAYER_FIELD(fresh, F_BOOL),
+	{"max_fid", F_COUNT, offsetof(struct layer_meta, max_fid), true},
 };
 
 static void put_field(struct str *t, const struct field *f, const void *rec)
@@ -90,6 +91,7 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		memcpy(&u, p, sizeof(u));
 		str_printf(t, f->kind == F_U32 ? "%s = %u\n" : "%s = %o\n", f->key, u);
 		break;
+	case F_COUNT:
 	case F_TIME:
 		memcpy(&i, p, sizeof(i));
 		if (i != 0 || !f->optional)
@@ -154,6 +156,7 @@ static int get_field(const struct field *f, const char *value, void *rec)
 		u = (uint32_t)v;
 		memcpy(p, &u, sizeof(u));
 		break;
+	case F_COUNT:
 	case F_TIME:
 		rc = text_parse_u64(value, 10, INT64_MAX, &v);
 		i = (int64_t)v;
@@ -263,8 +266,9 @@ int branch_meta_decode(const char *text, struct branch_meta *ret_meta)
 	int rc = record_decode(text, &p);
 
 	if (rc == 0 && (m.no == 0 || m.no >= UINT32_C(1) << 26 || m.top == 0 ||
-			m.top > LAYER_ID_MAX || m.base >= m.top || m.mode > 07777))
-		rc = -EBADMSG; /* a layer is older than what stands on it */
+			m.top > LAYER_ID_MAX || m.base > LAYER_ID_MAX ||
+			m.base == m.top || m.mode > 07777))
+		rc = -EBADMSG;
 	if (rc == 0)
 		*ret_meta = m;
 	return rc;
@@ -277,8 +281,9 @@ int layer_meta_decode(const char *text, struct layer_meta *ret_meta)
 			  0,       false};
 	int rc = record_decode(text, &p);
 
-	if (rc == 0 && (m.id == 0 || m.id > LAYER_ID_MAX || m.parent >= m.id))
-		rc = -EBADMSG; /* a parent is always older: no cycles */
+	if (rc == 0 && (m.id == 0 || m.id > LAYER_ID_MAX || m.parent > LAYER_ID_MAX ||
+			m.parent == m.id || m.max_fid < 0))
+		rc = -EBADMSG; /* longer circles are found where chains are read */
 	if (rc == 0)
 		*ret_meta = m;
 	return rc;

@@ -62,6 +62,8 @@ struct layer_meta {
 	uint32_t id;
 	uint32_t parent; /* 0: none */
 	bool fresh;
+	int64_t max_fid; /* of one that is made of others: the largest number that was
+			  * given out in them, or below; 0: what its files say */
 };
 
 /* Heap strings; NULL: out of memory. */

@@ -44,12 +44,12 @@ static struct known *known_find(const struct known_set *s, uint32_t id)
 	return k;
 }
 
-static void known_add(struct known_set *s, const struct layer *l, bool durable)
+static void known_add_id(struct known_set *s, uint32_t id, bool durable)
 {
 	struct known *k = calloc(1, sizeof(*k));
 
 	if (k) {
-		k->id = l->id;
+		k->id = id;
 		k->durable = durable;
 		HASH_ADD(hh, s->byid, id, sizeof(k->id), k);
 	}
@@ -57,6 +57,11 @@ static void known_add(struct known_set *s, const struct layer *l, bool durable)
 		free(k);
 		s->failed = true;
 	}
+}
+
+static void known_add(struct known_set *s, const struct layer *l, bool durable)
+{
+	known_add_id(s, l->id, durable);
 }
 
 static void known_fini(struct known_set *s)
@@ -94,6 +99,8 @@ static int known_all_locked(struct registry *r, struct known_set *s)
 	for (size_t i = 0; i < r->ndead; i++)
 		if (!known_find(s, r->dead[i]->id))
 			known_add(s, r->dead[i], false);
+	if (r->building && !known_find(s, r->building))
+		known_add_id(s, r->building, false);
 	return s->failed ? -ENOMEM : 0;
 }
 

@@ -4,8 +4,8 @@
  * of them is charged for which.
  *
  * A layer is theirs alone if all its users are: the branch, its checkpoints, and layers
- * that are theirs alone.  So they are walked from above, the newest first, which is the
- * order of their numbers; below one that others use, too, nothing is theirs.
+ * that are theirs alone.  So they are walked from above, the highest first; below one
+ * that others use, too, nothing is theirs.
  *
  * What the branch stands on is charged to the branch, so taking a checkpoint changes no
  * figure, and the figure of a checkpoint is what comes back when it is dropped.
@@ -16,7 +16,7 @@
 
 /* A layer that something of the branch's stands on. */
 struct held {
-	struct layer *l; /* borrowed: what stands on it keeps it */
+	struct layer *l; /* a reference */
 	unsigned refs;   /* how many of its users that are */
 	bool live;       /* the branch is one of them, or of those above */
 	uint32_t seq;    /* the oldest checkpoint of which that is true; 0: none */
@@ -25,18 +25,16 @@ struct held {
 struct holdings {
 	struct held *v;
 	size_t n;
-	struct layer **roots; /* references */
-	size_t nroots;
 };
 
 static void holdings_fini(struct holdings *h)
 {
-	for (size_t i = 0; i < h->nroots; i++)
-		layer_put(h->roots[i]);
-	free(h->roots);
+	for (size_t i = 0; i < h->n; i++)
+		layer_put(h->v[i].l);
 	free(h->v);
 }
 
+/* l: a reference, which passes over. */
 static void add_held(struct holdings *h, struct layer *l, bool live, uint32_t seq)
 {
 	struct held *at = NULL;
@@ -44,7 +42,9 @@ static void add_held(struct holdings *h, struct layer *l, bool live, uint32_t se
 	for (size_t i = 0; i < h->n && !at; i++)
 		if (h->v[i].l == l)
 			at = &h->v[i];
-	if (!at) {
+	if (at) {
+		layer_put(l);
+	} else {
 		at = &h->v[h->n++];
 		*at = (struct held){.l = l};
 	}
@@ -54,14 +54,14 @@ static void add_held(struct holdings *h, struct layer *l, bool live, uint32_t se
 		at->seq = seq;
 }
 
-/* Takes the one with the highest number, which nothing that is left stands on. */
+/* Takes the highest one, which nothing that is left stands on. */
 static struct held take_top(struct holdings *h)
 {
 	size_t top = 0;
 	struct held one;
 
 	for (size_t i = 1; i < h->n; i++)
-		if (h->v[i].l->id > h->v[top].l->id)
+		if (h->v[i].l->height > h->v[top].l->height)
 			top = i;
 	one = h->v[top];
 	h->v[top] = h->v[--h->n];
@@ -80,17 +80,12 @@ static int collect(struct registry *r, uint32_t no, struct branch *b,
 	n = (s ? s->n : 0) + 1;
 	/* each one that is taken adds at most its parent */
 	h->v = calloc(n, sizeof(*h->v));
-	h->roots = calloc(n, sizeof(*h->roots));
-	if (!h->v || !h->roots)
+	if (!h->v)
 		return -ENOMEM;
-	if (b) {
-		h->roots[h->nroots++] = branch_top(b);
-		add_held(h, h->roots[0], true, 0);
-	}
-	for (size_t i = 0; s && i < s->n; i++) {
-		h->roots[h->nroots++] = layer_get(s->v[i]->layer);
-		add_held(h, s->v[i]->layer, false, s->v[i]->m.seq);
-	}
+	if (b)
+		add_held(h, branch_top(b), true, 0);
+	for (size_t i = 0; s && i < s->n; i++)
+		add_held(h, layer_get(s->v[i]->layer), false, s->v[i]->m.seq);
 	return 0;
 }
 
@@ -107,8 +102,9 @@ static int walk(struct registry *r, uint32_t no, struct branch *b,
 		bool own = one.refs == atomic_load(&one.l->users);
 
 		rc = fn(ctx, &one, own);
-		if (own && one.l->parent)
-			add_held(&h, one.l->parent, one.live, one.seq);
+		one.l = own ? layer_step_down(one.l) : layer_put(one.l);
+		if (one.l)
+			add_held(&h, one.l, one.live, one.seq);
 	}
 	return rc;
 }

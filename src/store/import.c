@@ -18,10 +18,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -140,7 +138,7 @@ static int copy_file(struct import *im, int dirfd_, const char *name, uint64_t f
 		bfile_put(f);
 		return to;
 	}
-	if (ioctl(to, FICLONE, from) < 0)
+	if (fd_clone(from, to) < 0)
 		rc = fd_copy_range(from, 0, to, 0, (uint64_t)st->st_size);
 	if (rc == 0) {
 		const struct timespec times[2] = {{0, UTIME_OMIT}, st->st_mtim};
@@ -303,7 +301,7 @@ int store_import(int storefd, const char *src, bool move, uid_t owner, gid_t gro
 	if (stat(src, &st) < 0 || !S_ISDIR(st.st_mode))
 		return err_set(e, -ENOTDIR, "%s is not a directory", src);
 	rc = fdcache_new(64, &im.store.fds);
-	dsync_init(&im.store.layers);
+	store_init(&im.store);
 	if (rc == 0) {
 		im.layer = layer_new(&im.store, FIRST_LAYER, NULL, false);
 		rc = im.layer ? 0 : -ENOMEM;
@@ -325,6 +323,6 @@ int store_import(int storefd, const char *src, bool move, uid_t owner, gid_t gro
 	}
 	layer_put(im.layer);
 	fdcache_free(im.store.fds);
-	dsync_fini(&im.store.layers);
+	store_fini(&im.store);
 	return rc;
 }

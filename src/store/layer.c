@@ -20,6 +20,20 @@
 static const char *const part_names[PART_COUNT] = {"names", "full", "delta", "map",
 						   "attr"};
 
+void store_init(struct store *s)
+{
+	dsync_init(&s->layers);
+	dsync_init(&s->records);
+	(void)pthread_rwlock_init(&s->lineage, NULL);
+}
+
+void store_fini(struct store *s)
+{
+	dsync_fini(&s->layers);
+	dsync_fini(&s->records);
+	(void)pthread_rwlock_destroy(&s->lineage);
+}
+
 static struct layer *layer_alloc(struct store *s)
 {
 	struct layer *l = calloc(1, sizeof(*l));
@@ -53,6 +67,7 @@ struct layer *layer_new(struct store *s, uint32_t id, struct layer *parent, bool
 	}
 	l->id = id;
 	l->parent = parent;
+	l->height = parent ? parent->height + 1 : 1;
 	l->fresh = fresh;
 	(void)snprintf(l->dir, sizeof(l->dir), "layers/%08x", id);
 	atomic_fetch_add(&s->layer_count, 1);
@@ -77,6 +92,20 @@ struct layer *layer_get(struct layer *l)
 {
 	atomic_fetch_add(&l->refs, 1);
 	return l;
+}
+
+struct layer *layer_get_parent(struct layer *l)
+{
+	READ_SCOPE(&l->store->lineage);
+	return l->parent ? layer_get(l->parent) : NULL;
+}
+
+struct layer *layer_step_down(struct layer *l)
+{
+	struct layer *parent = layer_get_parent(l);
+
+	layer_put(l);
+	return parent;
 }
 
 void layer_drop_index_locked(struct layer *l)
@@ -154,10 +183,11 @@ int layer_subdir_weight(const struct layer *l, uint64_t dir, const struct entry 
 	return (e->kind == ENTRY_DIR) - (old && old->kind == ENTRY_DIR);
 }
 
-unsigned layer_depth(const struct layer *l)
+unsigned layer_depth(struct layer *l)
 {
 	unsigned n = 0;
 
+	READ_SCOPE(&l->store->lineage);
 	for (; l; l = l->parent)
 		n++;
 	return n;

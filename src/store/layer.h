@@ -34,6 +34,7 @@ struct store {
 	struct dsync layers;  /* of the directory layers/ */
 	struct dsync records; /* of branches/ */
 	atomic_uint layer_count;
+	pthread_rwlock_t lineage; /* against a layer's parent being replaced */
 	/* what was there already, and what had to be fetched from disk */
 	struct metric_counter fd_hits, fd_misses, map_hits, map_misses;
 };
@@ -66,11 +67,21 @@ struct layer_usage {
 
 struct layer {
 	struct store *store;
-	struct layer *parent; /* owned reference; NULL at the bottom */
+	/*
+	 * Owned reference; NULL at the bottom.  Replaced by one that says the same
+	 * (squash.h): under store->lineage, and under the freeze lock of all trees that
+	 * stand on the layer.  So whoever holds neither, nor registry->change, asks
+	 * layer_get_parent.
+	 */
+	struct layer *parent;
 	uint32_t id;
-	char dir[24]; /* below the store: "layers/0000002a" */
+	uint32_t height; /* larger than its parent's, whatever the numbers are */
+	char dir[24];    /* below the store: "layers/0000002a" */
 	bool fresh;   /* starts without what a copy of a data directory must not have */
 	bool scratch; /* never synced: a run directory */
+	bool merged;  /* made of others; its record says which numbers were given out */
+	unsigned squash_round; /* lock: registry->change; which search met it last */
+	bool leaving; /* its place is taken by a merged one; lock: store->lineage */
 	atomic_uint refs;
 	atomic_uint users; /* child layers, branches and checkpoints that stand on it */
 	/* How many of these are checkpoints of branch own_by, or layers that only those
@@ -96,6 +107,10 @@ struct layer {
 	struct layer_usage usage;
 };
 
+/* The parts that need no disk. */
+void store_init(struct store *s);
+void store_fini(struct store *s);
+
 /*
  * A layer object; no disk access.  parent: a reference that the layer takes
  * over (also on failure), and one user more for it.  NULL: out of memory.
@@ -105,6 +120,10 @@ struct layer *layer_new(struct store *s, uint32_t id, struct layer *parent, bool
 struct layer *layer_new_scratch(struct store *s, const char *dir);
 struct layer *layer_get(struct layer *l);
 struct layer *layer_put(struct layer *l); /* NULL is fine; returns NULL */
+/* A new reference on what it stands on, or NULL. */
+struct layer *layer_get_parent(struct layer *l);
+/* Gives l back and has its parent: for a walk down a chain. */
+struct layer *layer_step_down(struct layer *l);
 
 /* One hold more on the index of this layer and of all below it; what is not in memory
  * is read from disk, the lowest first. */
@@ -113,7 +132,7 @@ int layer_load(struct layer *l) MUST_CHECK;
 void layer_unload(struct layer *l);
 
 /* How many layers that is, with all below it. */
-unsigned layer_depth(const struct layer *l);
+unsigned layer_depth(struct layer *l);
 
 /* What the name means from this layer downwards, whiteouts included; NULL: nothing. */
 const struct entry *layer_chain_entry(struct layer *l, uint64_t dir, const char *name);

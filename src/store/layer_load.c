@@ -363,23 +363,40 @@ static int load_one(struct layer *l)
 
 /* --- who needs it --- */
 
-int layer_load(struct layer *l)
+/* Holds all of a chain, listed from the bottom up. */
+static int hold_chain(struct layer *l, struct layer ***ret_chain, unsigned *ret_n)
 {
-	unsigned depth = layer_depth(l), n = depth;
-	CLEAN(clean_free) struct layer **chain = calloc(depth, sizeof(struct layer *));
-	int rc = 0;
+	struct layer **chain, *i;
+	unsigned n = 0;
 
+	READ_SCOPE(&l->store->lineage);
+	for (i = l; i; i = i->parent)
+		n++;
+	chain = calloc(n, sizeof(struct layer *));
 	if (!chain)
 		return -ENOMEM;
-	/* all first: what is below stays while what is above is read */
-	for (struct layer *i = l; i; i = i->parent) {
+	*ret_chain = chain;
+	*ret_n = n;
+	for (i = l; i; i = i->parent) {
 		WRITE_SCOPE(&i->lock);
 		i->holds++;
 		chain[--n] = i;
 	}
+	return 0;
+}
+
+int layer_load(struct layer *l)
+{
+	CLEAN(clean_free) struct layer **chain = NULL;
+	unsigned n = 0;
+	/* all first: what is below stays while what is above is read */
+	int rc = hold_chain(l, &chain, &n);
+
+	if (rc < 0)
+		return rc;
 	/* from the bottom up, without recursion: chains may be long */
-	for (; rc == 0 && n < depth; n++)
-		rc = load_one(chain[n]);
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		rc = load_one(chain[i]);
 	if (rc < 0)
 		layer_unload(l);
 	return rc;
@@ -402,6 +419,7 @@ void layer_index_put(struct layer *l)
 
 void layer_unload(struct layer *l)
 {
+	READ_SCOPE(&l->store->lineage); /* what is not held may get another parent */
 	for (; l; l = l->parent)
 		layer_index_put(l);
 }

@@ -168,7 +168,8 @@ int layer_prepare_seal(struct layer *l)
 {
 	struct layer_meta meta = {.id = l->id,
 				  .parent = l->parent ? l->parent->id : 0,
-				  .fresh = l->fresh};
+				  .fresh = l->fresh,
+				  .max_fid = l->merged ? (int64_t)l->max_fid : 0};
 	CLEAN(clean_free) char *text = layer_meta_encode(&meta);
 	char path[BFILE_PATH_MAX];
 	int rc;
@@ -230,17 +231,27 @@ static int flush_one(struct layer *l)
 	return rc;
 }
 
+/* A reference on the lowest of those that were not flushed, from l downwards. */
+static struct layer *lowest_unflushed(struct layer *l)
+{
+	READ_SCOPE(&l->store->lineage);
+	while (l->parent && !atomic_load(&l->parent->durable))
+		l = l->parent;
+	return layer_get(l);
+}
+
 /* From the bottom up, as a map may rely on the files below it (cowfile.c). */
 int layer_flush(struct layer *l)
 {
-	struct layer *next;
+	bool last;
 	int rc;
 
 	do {
-		next = l;
-		while (next->parent && !atomic_load(&next->parent->durable))
-			next = next->parent;
+		struct layer *next = lowest_unflushed(l);
+
 		rc = flush_one(next);
-	} while (rc == 0 && next != l);
+		last = next == l;
+		layer_put(next);
+	} while (rc == 0 && !last);
 	return rc;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A layer is found from what stands on it, downwards; parents are always older, so the
- * way down ends.  The objects are made on the way back up.
+ * A layer is found from what stands on it, downwards.  The objects are made on the way
+ * back up.  Merged layers are younger than what stands on them, so numbers do not tell
+ * whether records lead round in a circle: that is looked for.
  */
 #include "store/lineage.h"
 
@@ -75,6 +76,19 @@ static int read_record(struct registry *r, uint32_t id, struct layer_meta *ret)
 	return rc;
 }
 
+/*
+ * Do the layers on the way down go round in a circle?  The last one is compared with
+ * the one whose place is the largest power of two before it.
+ */
+static bool is_circle(const struct layer_meta *way, size_t n)
+{
+	size_t mark = 1;
+
+	while (mark * 2 < n)
+		mark *= 2;
+	return n > 1 && way[n - 1].id == way[mark - 1].id;
+}
+
 /* Makes the layer object of one id whose parent is known. */
 static int make_sealed(struct lineage *ln, const struct layer_meta *m,
 		       struct layer *parent)
@@ -87,6 +101,10 @@ static int make_sealed(struct lineage *ln, const struct layer_meta *m,
 		return -ENOMEM;
 	atomic_store(&l->sealed, true);
 	atomic_store(&l->durable, true); /* registry_open synced the store */
+	if (m->max_fid > 0) {
+		l->merged = true;
+		l->max_fid = (uint64_t)m->max_fid;
+	}
 	rc = add(ln, l);
 	if (rc < 0 && parent)
 		atomic_fetch_sub(&parent->users, 1);
@@ -109,6 +127,8 @@ int lineage_get(struct lineage *ln, uint32_t id, struct layer **ret_layer)
 			way = v;
 			rc = read_record(ln->r, id, &way[n]);
 		}
+		if (rc == 0 && is_circle(way, n + 1))
+			rc = -EBADMSG;
 		if (rc < 0)
 			break;
 		id = way[n++].parent;

@@ -433,14 +433,14 @@ int overlay_fsyncdir(struct overlay *o, uint64_t dir)
 		READ_SCOPE(&o->freeze);
 		top = layer_get(o->top);
 	}
-	for (struct layer *l = top; rc == 0 && l && !atomic_load(&l->durable);
-	     l = l->parent) {
-		rc = layer_sync_part(l,
-				     PART_FULL); /* what the entries point to, first */
+	while (rc == 0 && top && !atomic_load(&top->durable)) {
+		/* what the entries point to, first */
+		rc = layer_sync_part(top, PART_FULL);
 		if (rc == 0)
-			rc = layer_sync_part(l, PART_ATTR);
+			rc = layer_sync_part(top, PART_ATTR);
 		if (rc == 0)
-			rc = layer_sync_dirnames(l, dir);
+			rc = layer_sync_dirnames(top, dir);
+		top = layer_step_down(top);
 	}
 	layer_put(top);
 	return rc;

@@ -192,15 +192,17 @@ int overlay_sync(struct overlay *o)
 
 int overlay_settle(struct overlay *o)
 {
-	struct layer *top;
+	struct layer *top, *below;
 	int rc = 0;
 
 	{
 		READ_SCOPE(&o->freeze);
 		top = layer_get(o->top);
 	}
-	if (top->parent) /* first, as what is above may rely on what is below */
-		rc = layer_flush(top->parent);
+	below = layer_get_parent(top);
+	if (below) /* first, as what is above may rely on what is below */
+		rc = layer_flush(below);
+	layer_put(below);
 	if (rc == 0)
 		rc = sync_files(o, true);
 	if (rc == 0)

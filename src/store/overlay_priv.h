@@ -116,6 +116,17 @@ int overlay_settle(struct overlay *o) MUST_CHECK;
 /* Moves the overlay to a new, empty top over the present one, which is sealed.
  * new_top: a layer whose parent is the present top; the reference passes over. */
 void overlay_freeze(struct overlay *o, struct layer *new_top);
+/*
+ * A layer that the tree stands on is to get `merged` for a parent, which says what the
+ * run of layers below it says that leave.  Can the open files follow?  -EBUSY: not
+ * those that have no name any more, and bytes in the run.
+ */
+int overlay_can_switch(struct overlay *o, struct layer *const *run, unsigned n,
+		       struct layer *merged) MUST_CHECK;
+/* Lets the open files follow: with the freeze lock held for writing, and `leaving` set
+ * in those of the run.  The merged layer's index must be held. */
+void overlay_switch_locked(struct overlay *o, struct layer *merged);
+
 /* An overlay over a chain of layers, loading them; takes the reference over.  There is
  * never more than one over a top layer. */
 int overlay_new(struct layer *top, uint32_t no,

@@ -79,7 +79,7 @@ enum registry_cache {
 	CACHE_COUNT
 };
 struct registry_stats {
-	uint64_t layers;
+	uint64_t layers, layers_merged; /* merged: those whose place another one took */
 	uint64_t descriptors, descriptors_max;
 	struct {
 		uint64_t hits, misses;

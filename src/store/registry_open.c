@@ -121,8 +121,7 @@ int registry_open(const char *path, struct registry **ret_reg, struct err *e)
 	r->lock_fd = -1;
 	r->next_no = 1;
 	r->next_layer = 1;
-	dsync_init(&r->store.layers);
-	dsync_init(&r->store.records);
+	store_init(&r->store);
 	(void)pthread_mutex_init(&r->change, NULL);
 	(void)pthread_mutex_init(&r->stats, NULL);
 	(void)pthread_rwlock_init(&r->table, NULL);
@@ -168,6 +167,7 @@ struct registry *registry_close(struct registry *r)
 {
 	if (!r)
 		return NULL;
+	registry_squash_end(r);
 	if (registry_flush(r) < 0)
 		log_error(
 			"%s: not all changes could be written; those that were fsynced "
@@ -187,8 +187,7 @@ struct registry *registry_close(struct registry *r)
 	if (r->store.fd >= 0)
 		(void)syncfs(r->store.fd); /* what was not fsynced owes nobody */
 	fdcache_free(r->store.fds);
-	dsync_fini(&r->store.layers);
-	dsync_fini(&r->store.records);
+	store_fini(&r->store);
 	clean_fd(&r->lock_fd);
 	clean_fd(&r->store.fd);
 	(void)pthread_mutex_destroy(&r->change);

@@ -58,6 +58,11 @@ struct registry {
 	/* lock: change; layers with lower ids are kept: a damaged record may need them
 	 */
 	uint32_t keep_below;
+	uint32_t building; /* lock: change; a layer that nobody names yet; 0: none */
+	unsigned squash_round;   /* lock: change */
+	struct squash *squash;   /* registry_squash's caller's */
+	int64_t squash_again_ms; /* likewise */
+	struct metric_counter squashed;
 	unsigned misnamed;     /* lock: change; how many branches are */
 	struct damage *damage; /* lock: change */
 	size_t ndamage;
@@ -156,6 +161,11 @@ void layer_release(struct registry *r, struct layer *l);
 /* The branch, its checkpoints, or others on its layers have changed: which layers are
  * its own? */
 void holdings_recount(struct registry *r, struct branch *b);
+
+/* --- squash.c --- */
+
+/* Gives up what is on its way. */
+void registry_squash_end(struct registry *r);
 
 /* --- check.c --- */
 

@@ -12,6 +12,7 @@ void registry_stats(struct registry *r, struct registry_stats *ret_stats)
 	fdcache_count(st->fds, &open_now, &open_max);
 	*ret_stats = (struct registry_stats){
 		.layers = atomic_load(&st->layer_count),
+		.layers_merged = metric_value(&r->squashed),
 		.descriptors = open_now,
 		.descriptors_max = open_max,
 		.caches =
@@ -28,24 +29,25 @@ void registry_stats(struct registry *r, struct registry_stats *ret_stats)
 
 /*
  * Adds up what a branch does not have for itself, but for the layers that this round
- * has met: all from the first one that something else stands on, too.
+ * has met: all from the first one that something else stands on, too.  l: a reference,
+ * which is given back.
  */
-static int add_shared(struct layer *top, uint32_t no, unsigned round, uint64_t *blocks)
+static int add_shared(struct layer *l, uint32_t no, unsigned round, uint64_t *blocks)
 {
 	bool shared = false;
-	uint64_t one;
+	uint64_t one = 0;
 	int rc = 0;
 
-	for (struct layer *l = top; rc == 0 && l && l->usage.round != round;
-	     l = l->parent) {
+	while (rc == 0 && l && l->usage.round != round) {
 		l->usage.round = round;
 		shared = shared || layer_is_shared(l, no);
-		if (!shared)
-			continue;
-		rc = layer_blocks(l, &one);
-		if (rc == 0)
+		if (shared)
+			rc = layer_blocks(l, &one);
+		if (shared && rc == 0)
 			*blocks += one;
+		l = layer_step_down(l);
 	}
+	layer_put(l);
 	return rc;
 }
 
@@ -61,11 +63,9 @@ int registry_shared_bytes(struct registry *r, uint64_t *ret_bytes)
 		return rc;
 	r->stats_round++;
 	for (size_t i = 0; list[i]; i++) {
-		struct layer *top = branch_top(list[i]);
-
 		if (rc == 0)
-			rc = add_shared(top, list[i]->no, r->stats_round, &blocks);
-		layer_put(top);
+			rc = add_shared(branch_top(list[i]), list[i]->no,
+					r->stats_round, &blocks);
 	}
 	branch_list_free(list);
 	if (rc == 0)

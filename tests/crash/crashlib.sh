@@ -18,6 +18,14 @@ count() {
 	figures[$1]=$((${figures[$1]:-0} + ${2:-1}))
 }
 
+# count_merged: how many layers this daemon has merged so far.
+count_merged() {
+	local n
+
+	n=$(sed -n 's/^pgbranchfs_layers_merged_total.* //p' "$MNT/.metrics" 2>/dev/null)
+	count merged_layers "${n:-0}"
+}
+
 print_figures() {
 	local name
 
@@ -41,7 +49,7 @@ seed() {
 # crash_conf [LINE...]: $STORE's settings, quick servers.
 crash_conf() {
 	{
-		printf '[branch]\nidle_timeout = 0\nreserve = 0\n'
+		printf '[branch]\nidle_timeout = 0\nreserve = 0\nsquash = 2\n'
 		printf '[settings]\nshared_buffers = 16MB\nmax_wal_size = 64MB\n'
 		printf 'checkpoint_timeout = 30s\nmax_connections = 40\n'
 		printf '%s\n' "$@"

@@ -80,6 +80,7 @@ for ((cycle = 0; cycle < n; cycle++)); do
 	churn_for_a_while
 	wait_until "$DEADLINE" at_least child $(($(acks_of child) + RANDOM % 300)) >/dev/null
 	snap s1 main "$cycle"
+	count_merged
 	case $kind in
 	0) kill_and_go_on postmaster ;;
 	1) kill_and_go_on backend ;;

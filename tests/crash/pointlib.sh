@@ -11,10 +11,30 @@ seed
 
 cycle=0
 
+# Has the daemon merged layers, or ended?
+is_squashed() {
+	[ -z "$(daemons_here)" ] ||
+		grep -q '^pgbranchfs_layers_merged_total.* [1-9]' "$MNT/.metrics" 2>/dev/null
+}
+
+# Layers that nothing has a name for come into main's chain, and are merged.
+squash_some() {
+	local i
+
+	rmdir "$MNT/passing" 2>/dev/null # a kill may have left it
+	for ((i = 0; i < 3; i++)); do
+		{ date >"$MNT/main/data/squash.$i" && mkdir "$MNT/passing@main" &&
+			rmdir "$MNT/passing" && rmdir "$MNT/.trash/passing@"*; } 2>/dev/null ||
+			return 1
+	done
+	wait_until "$DEADLINE" is_squashed
+}
+
 # workload: until it is over or the daemon is gone.
 workload() {
 	local i
 
+	squash_some || return 0
 	ledger_start main "$cycle" $((SEED + cycle)) 800
 	for ((i = 0; i < 6; i++)); do
 		churn_one || return 0

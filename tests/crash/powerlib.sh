@@ -145,6 +145,7 @@ under_load() {
 	goal=$(($(acks_of child) + RANDOM % 300))
 	wait_until "$DEADLINE" at_least child "$goal" >/dev/null
 	snap s1 main "$cycle"
+	count_merged
 	cut_power
 }
 

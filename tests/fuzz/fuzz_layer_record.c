@@ -6,11 +6,11 @@
 
 #include <zlib.h>
 
-/* Older parents only: chains end. */
 static void check(const struct layer_meta *m)
 {
 	MUST(m->id > 0);
-	MUST(m->parent < m->id);
+	MUST(m->parent != m->id);
+	MUST(m->max_fid >= 0);
 }
 
 static void decode(const char *text)

@@ -44,6 +44,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c->idle_connections, "ignore");
 	assert_int_equal(c->idle_timeout_s, 300);
 	assert_int_equal(c->reserve_bytes, 1073741824);
+	assert_int_equal(c->squash_layers, 8);
 	assert_int_equal(c->start_timeout_s, 60);
 	assert_string_equal(c->bin_dir, "auto");
 	assert_string_equal(c->run_as, "postgres");
@@ -72,6 +73,7 @@ static void test_good(void **state)
 		"shared_buffers=64MB\r\n"
 		"[branch]\n"
 		"reserve=0\n"
+		"squash=never\n"
 		"start_timeout=2m\n"
 		"[server] # remark\n"
 		"run_as=1000\n"
@@ -90,6 +92,7 @@ static void test_good(void **state)
 	assert_int_equal(c->ttl_s, 2 * 86400);
 	assert_int_equal(c->max_ttl_s, 7 * 86400);
 	assert_int_equal(c->reserve_bytes, 0);
+	assert_int_equal(c->squash_layers, 0);
 	assert_int_equal(c->start_timeout_s, 120);
 	assert_string_equal(c->run_as, "1000");
 	assert_string_equal(c->bin_dir, "/opt/pg/bin");
@@ -131,6 +134,12 @@ static void test_bad(void **state)
 		{"[branch]\nidle_timeout=18446744073709551615\n",
 		 "c:2: bad value '18446744073709551615' for idle_timeout: "
 		 "it should be a time such as 30s, 5m or 2h, or never"},
+		{"[branch]\nsquash=1\n",
+		 "c:2: bad value '1' for squash: "
+		 "it should be a number of layers, at least 2, or never"},
+		{"[branch]\nsquash=0\n",
+		 "c:2: bad value '0' for squash: "
+		 "it should be a number of layers, at least 2, or never"},
 		{"[branch]\nstart_timeout=0\n",
 		 "c:2: bad value '0' for start_timeout: "
 		 "it should be a time of at least 1s, such as 60s"},

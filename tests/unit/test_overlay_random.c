@@ -2,14 +2,15 @@
 /*
  * The same random operations on a branch and on a plain directory, compared after
  * each step by result and now and then as a whole.  Between them the branch is
- * frozen, branched, written on, taken out of memory, reopened.  The seed is printed;
- * PGBRANCHFS_SEED and PGBRANCHFS_OPS choose others.
+ * frozen, branched, written on, taken out of memory, its layers merged, reopened.  The
+ * seed is printed; PGBRANCHFS_SEED and PGBRANCHFS_OPS choose others.
  */
 #include "base/fd.h"
 #include "store/cowfile.h"
 #include "store/import.h"
 #include "store/overlay.h"
 #include "store/registry.h"
+#include "store/squash.h"
 #include "unit.h"
 
 #include <dirent.h>
@@ -23,13 +24,21 @@
 #define NAMES 12
 #define MAX_SIZE 100000
 
+/* An open file in both worlds. */
+struct both {
+	int fd;
+	struct cowfile *f;
+};
+
 struct world {
 	char dir[64]; /* holds "plain" and "store" */
 	int plain;    /* O_PATH of the plain directory */
 	struct registry *reg;
 	struct branch *branch;
 	struct overlay *o;
-	unsigned made; /* branches so far */
+	unsigned made;     /* branches so far */
+	uint64_t squashed; /* layers that were merged */
+	struct both held;  /* a file that stays open for a while; f is NULL: none */
 	uint64_t rng;
 	uint8_t buf_a[MAX_SIZE * 2], buf_b[MAX_SIZE * 2];
 };
@@ -88,12 +97,6 @@ static void same(const char *what, const char *path, int rc, int want)
 		fail_msg("%s %s: %s, want %s", what, path, strerror(-rc),
 			 strerror(-want));
 }
-
-/* An open file in both worlds. */
-struct both {
-	int fd;
-	struct cowfile *f;
-};
 
 static int open_both(struct world *w, const char *path, struct both *b)
 {
@@ -304,19 +307,27 @@ static void op_chmod(struct world *w, const char *path)
 
 /* --- comparing --- */
 
-static void compare_bytes(struct world *w, const char *path)
+/* Returns the length. */
+static ssize_t compare_open(struct world *w, const char *path, const struct both *b)
 {
-	struct both b;
-	ssize_t want, got;
+	ssize_t want = pread(b->fd, w->buf_a, sizeof(w->buf_a), 0);
+	ssize_t got = cowfile_read(b->f, w->buf_b, sizeof(w->buf_b), 0);
 
-	assert_int_equal(open_both(w, path, &b), 0);
-	want = pread(b.fd, w->buf_a, sizeof(w->buf_a), 0);
-	got = cowfile_read(b.f, w->buf_b, sizeof(w->buf_b), 0);
 	assert_int_equal(got, want);
 	for (ssize_t i = 0; i < want; i++)
 		if (w->buf_a[i] != w->buf_b[i])
 			fail_msg("%s differs at byte %zd: want %02x, got %02x", path, i,
 				 w->buf_a[i], w->buf_b[i]);
+	return want;
+}
+
+static void compare_bytes(struct world *w, const char *path)
+{
+	struct both b;
+	ssize_t want;
+
+	assert_int_equal(open_both(w, path, &b), 0);
+	want = compare_open(w, path, &b);
 	/* no data in what we call a hole, and an end to both */
 	for (uint64_t off = 0; off < (uint64_t)want;) {
 		int64_t data = cowfile_seek(b.f, off, SEEK_DATA);
@@ -402,6 +413,64 @@ static void use_branch(struct world *w, struct branch *b)
 	overlay_put(w->o); /* borrowed: the branch has it until it is unloaded */
 }
 
+/* A file stays open, whatever becomes of its name and of the layers. */
+static void op_hold(struct world *w, const char *path)
+{
+	if (!w->held.f && open_both(w, path, &w->held) < 0)
+		w->held.f = NULL;
+	if (w->held.f)
+		compare_open(w, "a file that was held", &w->held);
+}
+
+static void let_go(struct world *w)
+{
+	if (!w->held.f)
+		return;
+	compare_open(w, "a file that was held", &w->held);
+	close_both(w, &w->held);
+	w->held.f = NULL;
+}
+
+/* Nobody but the branch and main stands on the layers; then they can be merged. */
+static void op_discard(struct world *w)
+{
+	struct branch **list;
+	struct err e = ERR_INIT;
+	struct branch_info info;
+
+	assert_int_equal(registry_list(w->reg, &list), 0);
+	for (struct branch **b = list; *b; b++) {
+		branch_info(*b, &info);
+		if (branch_no(*b) != branch_no(w->branch) && !info.is_protected)
+			assert_int_equal(registry_discard(w->reg, *b, &e), 0);
+	}
+	branch_list_free(list);
+	same("discard", "all", 0, 0);
+}
+
+/* Some steps, between which everything else happens. */
+static void op_squash(struct world *w)
+{
+	unsigned steps = 1 + (unsigned)rnd(w, 3);
+	int rc = 1;
+
+	if (rnd(w, 2))
+		assert_int_equal(branch_wait_durable(w->branch), 0);
+	while (rc > 0 && steps-- > 0)
+		rc = registry_squash(w->reg, 2, 1 + rnd(w, 100000));
+	same("squash", "all", rc < 0 ? rc : 0, 0);
+	if (rnd(w, 2))
+		assert_int_equal(registry_reclaim(w->reg), 0);
+}
+
+static void count_squashed(struct world *w)
+{
+	struct registry_stats st;
+
+	registry_stats(w->reg, &st);
+	w->squashed += st.layers_merged;
+}
+
 /* Makes a branch; goes on with it, or with the parent. */
 static void op_branch(struct world *w)
 {
@@ -410,6 +479,7 @@ static void op_branch(struct world *w)
 	struct branch_spec spec = {.name = name, .parent = w->branch, .mode = 0700};
 	struct branch *child;
 
+	let_go(w);
 	(void)snprintf(name, sizeof(name), "b%u", w->made++);
 	if (registry_create(w->reg, &spec, &child, &e) < 0)
 		fail_msg("mkdir %s: %s", name, err_text(&e));
@@ -429,6 +499,7 @@ static void op_unload(struct world *w)
 {
 	unsigned count;
 
+	let_go(w);
 	same("unload", "all", registry_unload(w->reg, 0, &count), 0);
 	assert_true(count > 0);
 	use_branch(w, w->branch);
@@ -441,9 +512,11 @@ static void op_reopen(struct world *w)
 	char store[80];
 
 	branch_info(w->branch, &info);
+	let_go(w);
 	/* what no fsync covered is not promised over a crash; this is no crash */
 	assert_int_equal(branch_wait_durable(w->branch), 0);
 	branch_put(w->branch);
+	count_squashed(w);
 	registry_close(w->reg);
 	(void)snprintf(store, sizeof(store), "%s/store", w->dir);
 	if (registry_open(store, &w->reg, &e) < 0)
@@ -481,7 +554,7 @@ static void step(struct world *w)
 
 	pick(w, a);
 	pick(w, b);
-	switch (rnd(w, 24)) {
+	switch (rnd(w, 26)) {
 	case 0 ... 3:
 		op_create(w, a);
 		break;
@@ -515,9 +588,18 @@ static void step(struct world *w)
 	case 22:
 		op_chmod(w, a);
 		break;
+	case 23:
+		if (rnd(w, 8) == 0)
+			let_go(w);
+		op_hold(w, a);
+		break;
 	default:
 		if (rnd(w, 8) == 0)
 			op_branch(w);
+		else if (rnd(w, 12) == 0)
+			op_discard(w);
+		else if (rnd(w, 2) == 0)
+			op_squash(w);
 		else if (rnd(w, 4) == 0)
 			op_unload(w);
 	}
@@ -573,7 +655,11 @@ static void test_random(void **state)
 			compare_dir(&w, ".", OVERLAY_ROOT);
 		}
 	}
-	print_message("%u branches, depth %u\n", w.made, overlay_depth(w.o));
+	let_go(&w);
+	count_squashed(&w);
+	print_message("%u branches, depth %u, %llu layers merged\n", w.made,
+		      overlay_depth(w.o), (unsigned long long)w.squashed);
+	assert_true(ops < 10000 || w.squashed > 0);
 	branch_put(w.branch);
 	registry_close(w.reg);
 	assert_int_equal(close(w.plain), 0);

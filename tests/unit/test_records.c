@@ -162,7 +162,9 @@ static void test_layer_record(void **state)
 		{{.id = 1, .parent = 0, .fresh = false}, 0},
 		{{.id = 9, .parent = 8, .fresh = true}, 0},
 		{{.id = 9, .parent = 9, .fresh = false}, -EBADMSG}, /* a circle */
-		{{.id = 9, .parent = 10, .fresh = false}, -EBADMSG},
+		{{.id = 9, .parent = 10, .fresh = false},
+		 0}, /* a merged one is younger */
+		{{.id = 9, .parent = 10, .max_fid = INT64_MAX}, 0},
 		{{.id = 0, .parent = 0, .fresh = false}, -EBADMSG},
 	};
 
