@@ -127,6 +127,7 @@ static struct fleet_config fleet_config_of(const struct daemon *d)
 		.idle_timeout_s = cfg->idle_timeout_s,
 		.keep_idle_connections = strcmp(cfg->idle_connections, "keep") == 0,
 		.start_timeout_s = cfg->start_timeout_s,
+		.strict_roles = policy_hides(cfg->policies),
 	};
 }
 

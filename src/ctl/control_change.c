@@ -302,6 +302,22 @@ void control_set_state(struct control *c, const struct caller *who, struct branc
 		request_to_pool(rq, state_job);
 }
 
+/* Whom a branch is given to decides whom its servers run as, by their policy. */
+static int set_access(struct request *rq, const struct branch_info *info)
+{
+	struct branch_access a = {
+		.mode = rq->mode, .owner = rq->owner, .group = rq->group};
+	const struct policy *p;
+
+	if (rq->owner != (uid_t)-1 && rq->owner != info->owner) {
+		p = policy_of_uid(rq->rights.set, rq->owner);
+		a.set_server = true;
+		a.server_uid = p ? p->server_uid : 0;
+		a.server_gid = p ? p->server_gid : 0;
+	}
+	return branch_set_access(rq->b, &a, &rq->err);
+}
+
 static void access_job(void *ctx)
 {
 	struct request *rq = ctx;
@@ -313,7 +329,7 @@ static void access_job(void *ctx)
 	if (rq->mode == (mode_t)-1)
 		rq->mode = info.mode;
 	if (!rq->err.code)
-		rc = branch_set_access(rq->b, rq->mode, rq->owner, rq->group, &rq->err);
+		rc = set_access(rq, &info);
 	else
 		rc = rq->err.code; /* the server did not stop */
 	if (rq->stopped_for_it &&

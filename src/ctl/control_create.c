@@ -159,12 +159,16 @@ static int create_branch(struct request *rq, struct branch *parent)
 		.group = rq->who.gid,
 		.mode = rq->mode,
 		.expires = control_first_expires(rq->c, rq->rights.p, time(NULL)),
+		.server_uid = rq->rights.p ? rq->rights.p->server_uid : 0,
+		.server_gid = rq->rights.p ? rq->rights.p->server_gid : 0,
 	};
 	int rc = authorise_create(rq, parent);
 
 	if (rc < 0)
 		return rc == -ENOENT ? no_parent(rq) : rc;
-	rc = request_check_reserve(rq);
+	rc = request_check_role(rq, parent, &spec.make_role);
+	if (rc == 0)
+		rc = request_check_reserve(rq);
 	if (rc == 0)
 		rc = request_record(rq);
 	/* what a checkpoint holds is durable by itself */

@@ -360,6 +360,12 @@ static int check_role(const struct policy *p, const char *superuser, struct err 
 		return err_hint(e, "set role to one that is no superuser, or leave "
 				   "server_user out");
 	}
+	if (p->create_role && restricted && text_check_name(p->role) < 0) {
+		(void)err_set(e, -EINVAL, "policy '%s' would make a role '%s'", p->name,
+			      p->role);
+		return err_hint(e, "a role that is made has a plain name: letters, "
+				   "digits, '_', '-' and '.'");
+	}
 	if (p->create_role && !restricted)
 		return err_set(e, -EINVAL,
 			       "policy '%s' has create_role, but no role to create",

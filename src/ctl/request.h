@@ -104,6 +104,12 @@ void request_finish(struct request *rq, int rc);
  * changed.  What cannot be recorded is refused.
  */
 int request_record(struct request *rq) MUST_CHECK;
+/*
+ * Is the role of the caller's policy one to work with in a branch of parent (NULL: it
+ * is gone)?  If it is to be made there, *ret_make is its name.
+ */
+int request_check_role(struct request *rq, struct branch *parent,
+		       const char **ret_make) MUST_CHECK;
 /* Goes on in fn on a pool thread. */
 void request_to_pool(struct request *rq, void (*fn)(void *rq));
 /*

@@ -141,12 +141,18 @@ static int render_status(struct control *c, struct branch *b, bool json,
 	return 0;
 }
 
+/* With the role of who reads it. */
 static void render_url(struct control *c, const struct branch_info *info,
-		       struct str *out)
+		       const struct caller *who, struct str *out)
 {
+	CLEAN(rights_fini) struct rights rt = RIGHTS_INIT;
+	const char *role;
+
+	control_rights(c, who, &rt);
+	role = rt.p && rt.p->role ? rt.p->role : control_superuser(c);
 	str_add(out, "postgresql://");
 	/* str_uri lets '/' stand, which would end the user's part */
-	for (const char *s = control_superuser(c); *s; s++) {
+	for (const char *s = role; *s; s++) {
 		const char one[2] = {*s, '\0'};
 
 		if (*s == '/')
@@ -213,7 +219,7 @@ static int render_trashed(struct control *c, struct branch *b,
 }
 
 static int render_branch(struct control *c, enum status_file which, struct branch *b,
-			 struct str *out)
+			 const struct caller *who, struct str *out)
 {
 	struct branch_info info;
 	struct pm_status pm;
@@ -225,7 +231,7 @@ static int render_branch(struct control *c, enum status_file which, struct branc
 		fleet_status(control_fleet(c), b, &pm);
 		str_printf(out, "%s\n", pm_state_name(pm.state));
 	} else if (which == STATUS_URL) {
-		render_url(c, &info, out);
+		render_url(c, &info, who, out);
 	} else if (which == STATUS_PARENT) {
 		render_parent(&info, out);
 	} else if (which == STATUS_OWNER) {
@@ -409,6 +415,6 @@ int status_render(struct control *c, enum status_file which, struct branch *b,
 	else if (which == STATUS_METRICS)
 		rc = render_for(c, who, render_metrics, out);
 	else
-		rc = b ? render_branch(c, which, b, out) : -EINVAL;
+		rc = b ? render_branch(c, which, b, who, out) : -EINVAL;
 	return rc == 0 && out->failed ? -ENOMEM : rc;
 }

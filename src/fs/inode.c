@@ -255,7 +255,11 @@ mode_t node_access_mask(struct fs *fs, struct branch *b, const struct branch_inf
 	return mask;
 }
 
-/* Who may pass through NAME may connect, see node_access_mask. */
+/*
+ * Who may pass through NAME may connect, see node_access_mask.  A server changes the
+ * mode of its socket before anybody is led there, and must own it for that; from then
+ * on it is the branch owner's, who is somebody else.
+ */
 static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
 {
 	struct branch_info info;
@@ -265,6 +269,8 @@ static void guard_socket(struct fs *fs, const struct node *n, struct stat *st)
 		return;
 	st->st_mode &= S_IFMT | node_access_mask(fs, n->b, &info);
 	st->st_gid = info.group;
+	if (fleet_is_public(fs->fleet, n->b, n->fid))
+		st->st_uid = info.owner;
 }
 
 void node_fill_stat(struct fs *fs, const struct node *n, const struct node_attr *a,

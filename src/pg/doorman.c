@@ -154,7 +154,9 @@ static int connect_socket(struct request *rq)
 	struct sockaddr_un addr;
 	socklen_t len = rundir_address(rq->rd, PGEXEC_SOCKET, &addr);
 
-	return connect(rq->fd, (struct sockaddr *)&addr, len) < 0 ? -errno : 0;
+	if (connect(rq->fd, (struct sockaddr *)&addr, len) < 0)
+		return -errno;
+	return rundir_check_peer(rq->rd, rq->fd);
 }
 
 static void run_connect(struct request *rq)

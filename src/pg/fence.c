@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -77,6 +78,14 @@ void fence_forget(struct registry *r, uint32_t no)
 
 	note_name(name, no);
 	(void)unlinkat(registry_dirfd(r), name, 0); /* a stale one is seen as stale */
+}
+
+bool fence_made_segment(pid_t pid, uint32_t shm_key, int shm_id)
+{
+	struct shmid_ds ds;
+
+	return shmctl(shm_id, IPC_STAT, &ds) == 0 && ds.shm_cpid == pid &&
+	       (uint32_t)ds.shm_perm.__key == shm_key;
 }
 
 static bool parse_note(const char *text, struct note *ret_note)

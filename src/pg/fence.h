@@ -23,6 +23,8 @@
 int fence_note(struct registry *r, uint32_t no, pid_t pid, uint32_t shm_key,
 	       int shm_id) MUST_CHECK;
 void fence_forget(struct registry *r, uint32_t no);
+/* Did this process make the segment?  What a lock file says of it may be forged. */
+bool fence_made_segment(pid_t pid, uint32_t shm_key, int shm_id);
 /*
  * Ends what a postmaster that died by a signal left behind, and waits for it.
  * Blocks for some seconds at most; -EBUSY names the pids that would not go.

@@ -42,9 +42,12 @@ void fleet_configure(struct fleet *f, const struct fleet_config *cfg)
 		old = f->conf;
 		f->conf = fresh;
 	}
-	(void)fleet_conf_put(old);
-	for (struct postmaster *pm = f->pms; pm; pm = postmaster_next(pm))
+	for (struct postmaster *pm = f->pms; pm; pm = postmaster_next(pm)) {
+		if (old->strict_roles != fresh->strict_roles)
+			postmaster_roles_changed(pm);
 		postmaster_reconfigured(pm);
+	}
+	(void)fleet_conf_put(old);
 }
 
 void fleet_on_refusal(struct fleet *f,
@@ -332,6 +335,16 @@ static int running_monitor(struct fleet *f, uint32_t no, struct monitor **ret_mo
 	return 0;
 }
 
+struct monitor *fleet_monitor(struct fleet *f, uint32_t no)
+{
+	const struct slot *s;
+
+	LOCK_SCOPE(&f->lock);
+	s = fleet_find_slot_locked(f, no);
+	return s && s->state == PM_RUNNING && s->monitor ? monitor_get(s->monitor)
+							 : NULL;
+}
+
 static void monitor_clean(struct monitor **m)
 {
 	(void)monitor_put(*m);
@@ -444,6 +457,7 @@ static int init_locks(struct fleet *f)
 		rc = pthread_cond_init(&f->moved, &attr);
 	(void)pthread_condattr_destroy(&attr);
 	(void)pthread_mutex_init(&f->lock, NULL); /* cannot fail with NULL */
+	(void)pthread_mutex_init(&f->roles_lock, NULL);
 	return -rc;
 }
 
@@ -499,6 +513,7 @@ static void slots_free(struct fleet *f)
 			f->buckets[i] = s->next;
 			(void)monitor_put(s->monitor);
 			clean_fd(&s->lock.pidfd);
+			roles_fini(&s->roles);
 			free(s->reason);
 			free(s);
 		}
@@ -522,6 +537,7 @@ struct fleet *fleet_free(struct fleet *f)
 	(void)fleet_conf_put(f->conf);
 	(void)pthread_cond_destroy(&f->moved);
 	(void)pthread_mutex_destroy(&f->lock);
+	(void)pthread_mutex_destroy(&f->roles_lock);
 	free(f);
 	return NULL;
 }

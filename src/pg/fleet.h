@@ -30,6 +30,9 @@ struct fleet_config {
 	uint64_t idle_timeout_s;    /* 0: never stop an idle server */
 	bool keep_idle_connections; /* and one with connections that do nothing */
 	uint64_t start_timeout_s;
+	/* a uid is only the role that fleet_admit gave it; otherwise everybody may be
+	 * the role of their own name, and the owner the superuser */
+	bool strict_roles;
 };
 
 enum pm_state {
@@ -85,6 +88,28 @@ struct fleet_stats {
 extern const struct metric_bounds fleet_wake_bounds;
 void fleet_stats(const struct fleet *f, struct fleet_stats *ret_stats);
 
+/*
+ * From here on the uid that servers know by the name `user` may be `role` in this
+ * branch, and nothing else.  A server that runs knows it when this returns 0.  Any
+ * thread; writes to the run directory.
+ */
+int fleet_admit(struct fleet *f, struct branch *b, const char *user,
+		const char *role) MUST_CHECK;
+/*
+ * What is known of a role in the branch's cluster: from its server if one runs, else
+ * from its files.  Blocks: pool threads only.
+ */
+enum fleet_role {
+	FLEET_ROLE_UNKNOWN,  /* the files do not tell */
+	FLEET_ROLE_MISSING,  /* there is none of this name */
+	FLEET_ROLE_NO_LOGIN, /* it cannot log in */
+	FLEET_ROLE_POWERFUL, /* it can get at the server's files, or make itself able to
+			      */
+	FLEET_ROLE_FIT,
+};
+enum fleet_role fleet_look_for_role(struct fleet *f, struct branch *b,
+				    const char *role);
+
 typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
 /*
  * RUNNING: start (if not running) and call done when it accepts connections.
@@ -123,6 +148,9 @@ int fleet_lock_may_go(struct fleet *f, struct branch *b, pid_t pid,
  */
 void fleet_socket(struct fleet *f, struct branch *b,
 		  void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
+/* Is this object of its run directory what its socket's name stands for now?  Any
+ * thread, never blocks. */
+bool fleet_is_public(struct fleet *f, struct branch *b, uint64_t fid);
 /* Is this the process of the branch's own server?  Any thread, never blocks. */
 bool fleet_is_server(struct fleet *f, struct branch *b, pid_t pid);
 /*

@@ -15,6 +15,7 @@
 #include "pg/fleet.h"
 #include "pg/monitor.h"
 #include "pg/refuse.h"
+#include "pg/roles.h"
 #include "pg/rundir.h"
 #include "store/registry.h"
 
@@ -35,6 +36,7 @@ struct fleet_conf {
 	uint64_t idle_timeout_s;
 	bool keep_idle_connections;
 	uint64_t start_timeout_s;
+	bool strict_roles;
 };
 
 int fleet_conf_new(const struct fleet_config *cfg,
@@ -71,6 +73,8 @@ struct slot {
 	int64_t looked_ms; /* the last time somebody asked for the socket */
 	struct lock_maker lock;
 
+	struct roles roles; /* lock: fleet->roles_lock */
+
 	/* loop thread only */
 	struct postmaster *pm; /* NULL: asleep and not listened for */
 	bool gone;             /* being discarded */
@@ -90,6 +94,8 @@ struct fleet {
 	struct registry *reg;
 	struct rundirs *dirs;
 	struct doorman *doorman;
+	pthread_mutex_t roles_lock; /* taken before lock; held while a pg_ident.conf is
+				     * written */
 	pthread_mutex_t lock;
 	pthread_cond_t moved;    /* a slot's state changed */
 	struct fleet_conf *conf; /* lock: lock */
@@ -116,6 +122,12 @@ struct slot *fleet_find_slot_locked(struct fleet *f, uint32_t no);
 struct slot *fleet_slot(struct fleet *f, uint32_t no);
 /* A new reference on the present configuration.  Any thread. */
 struct fleet_conf *fleet_conf_now(struct fleet *f);
+/* The monitor of a running server, referenced; NULL if none runs.  Any thread. */
+struct monitor *fleet_monitor(struct fleet *f, uint32_t no);
+/* Writes pg_ident.conf for the branch's server; *ret_version: of the list in it. */
+int fleet_write_roles(struct fleet *f, struct slot *s, struct branch *b,
+		      struct overlay *run, const struct fleet_conf *c,
+		      unsigned *ret_version, struct err *e) MUST_CHECK;
 /* Ends a shutdown once nothing runs any more.  Loop thread. */
 void fleet_check_down(struct fleet *f);
 /* Posts a pool job whose result is counted in f->jobs.  Loop thread. */

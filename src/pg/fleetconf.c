@@ -68,6 +68,7 @@ int fleet_conf_new(const struct fleet_config *cfg, struct fleet_conf **ret_conf)
 	c->idle_timeout_s = cfg->idle_timeout_s;
 	c->keep_idle_connections = cfg->keep_idle_connections;
 	c->start_timeout_s = cfg->start_timeout_s;
+	c->strict_roles = cfg->strict_roles;
 	if (!c->mountpoint || !c->superuser || !c->settings ||
 	    (cfg->bin_dir && !c->bin_dir)) {
 		conf_free(c);
@@ -83,6 +84,13 @@ void fleet_conf_ids(const struct fleet_conf *c, const struct branch_info *info,
 	if (!c->privileged) {
 		*ret_uid = geteuid();
 		*ret_gid = getegid();
+	} else if (info->masking) {
+		/* whose it will be must not get at it before */
+		*ret_uid = c->run_as_uid;
+		*ret_gid = c->run_as_gid;
+	} else if (info->server_uid != 0) {
+		*ret_uid = info->server_uid;
+		*ret_gid = info->server_gid;
 	} else if (info->owner == 0) {
 		/* a server refuses to run as root */
 		*ret_uid = c->run_as_uid;

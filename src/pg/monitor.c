@@ -204,6 +204,48 @@ int monitor_sessions(struct monitor *m, uint64_t *ret_n, struct err *e)
 	return 0;
 }
 
+/* Roles that reach files of the server, or can give themselves one that does. */
+#define POWERS                                                                         \
+	"r.rolsuper OR r.rolcreaterole OR r.rolreplication"                            \
+	" OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')"     \
+	" OR pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER')"          \
+	" OR pg_catalog.pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')"
+
+/* Appends s as a literal, whatever standard_conforming_strings is. */
+static void add_literal(struct str *t, const char *s)
+{
+	str_add(t, "E'");
+	for (; *s; s++) {
+		if (*s == '\'' || *s == '\\')
+			str_addn(t, s, 1);
+		str_addn(t, s, 1);
+	}
+	str_add(t, "'");
+}
+
+int monitor_role(struct monitor *m, const char *role, struct role_facts *ret_facts,
+		 struct err *e)
+{
+	CLEAN(pgconn_clear) PGresult *res = NULL;
+	CLEAN(str_fini) struct str sql = STR_INIT;
+	int rc;
+
+	str_add(&sql, "SELECT " POWERS ", r.rolcanlogin FROM pg_catalog.pg_roles r "
+		      "WHERE r.rolname = ");
+	add_literal(&sql, role);
+	if (sql.failed)
+		return err_set(e, -ENOMEM, "out of memory");
+	LOCK_SCOPE(&m->lock);
+	rc = run_locked(m, sql.s, PROBE_TIMEOUT_MS, &res, e);
+	if (rc < 0)
+		return rc;
+	if (PQntuples(res) == 0)
+		return err_set(e, -ENOENT, "there is no role \"%s\"", role);
+	ret_facts->powerful = PQgetvalue(res, 0, 0)[0] == 't';
+	ret_facts->can_login = PQgetvalue(res, 0, 1)[0] == 't';
+	return 0;
+}
+
 int monitor_sync_commit(struct monitor *m, struct err *e)
 {
 	CLEAN(pgconn_clear) PGresult *res = NULL;

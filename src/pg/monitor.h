@@ -10,6 +10,7 @@
 #define PG_MONITOR_H
 
 #include "base/err.h"
+#include "pg/rolescan.h"
 #include "pg/rundir.h"
 
 #include <libpq-fe.h>
@@ -37,6 +38,9 @@ int monitor_probe(struct monitor *m, struct monitor_view *ret_view,
 		  struct err *e) MUST_CHECK;
 /* How many sessions of others are open. */
 int monitor_sessions(struct monitor *m, uint64_t *ret_n, struct err *e) MUST_CHECK;
+/* -ENOENT: the cluster has no such role. */
+int monitor_role(struct monitor *m, const char *role, struct role_facts *ret_facts,
+		 struct err *e) MUST_CHECK;
 /* When it returns 0, all commits acknowledged before are on disk. */
 int monitor_sync_commit(struct monitor *m, struct err *e) MUST_CHECK;
 

@@ -50,21 +50,30 @@ static bool listed_before(const char *const *list, const char *const *item)
 	return false;
 }
 
-char *pgconf_ident(const char *const *admins, const char *superuser)
+static void add_mapping(struct str *t, const char *user, const char *role)
+{
+	if (!token_ok(user) || !token_ok(role))
+		return;
+	str_add(t, PGCONF_MAP " ");
+	add_token(t, user);
+	str_add(t, " ");
+	add_token(t, role);
+	str_add(t, "\n");
+}
+
+char *pgconf_ident(const char *const *admins, const char *superuser,
+		   const struct pgconf_role *roles, size_t n)
 {
 	struct str t = STR_INIT;
 
 	str_add(&t, "# made by pgbranchfs at each start\n");
-	for (const char *const *p = admins; *p; p++) {
-		if (!token_ok(*p) || !token_ok(superuser) || listed_before(admins, p))
-			continue;
-		str_add(&t, PGCONF_MAP " ");
-		add_token(&t, *p);
-		str_add(&t, " ");
-		add_token(&t, superuser);
-		str_add(&t, "\n");
-	}
-	str_add(&t, PGCONF_MAP " /^(.*)$ \\1\n");
+	for (const char *const *p = admins; *p; p++)
+		if (!listed_before(admins, p))
+			add_mapping(&t, *p, superuser);
+	for (size_t i = 0; roles && i < n; i++)
+		add_mapping(&t, roles[i].user, roles[i].role);
+	if (!roles)
+		str_add(&t, PGCONF_MAP " /^(.*)$ \\1\n");
 	return str_steal(&t);
 }
 

@@ -15,11 +15,17 @@
 
 /* pg_hba.conf: peer authentication on the socket through our map, nothing else. */
 char *pgconf_hba(void);
+/* A user, by the name that the server's machine has for the uid, and its role. */
+struct pgconf_role {
+	const char *user, *role;
+};
 /*
- * pg_ident.conf: everybody may be the role of their own name; `admins` (user
- * names, ended by NULL, repeats allowed) may also be `superuser`.
+ * pg_ident.conf: `admins` (user names, ended by NULL, repeats allowed) may be
+ * `superuser`.  roles NULL: everybody may also be the role of their own name.
+ * Otherwise the n users in it may be their roles, and nobody else anything.
  */
-char *pgconf_ident(const char *const *admins, const char *superuser);
+char *pgconf_ident(const char *const *admins, const char *superuser,
+		   const struct pgconf_role *roles, size_t n);
 
 /* May this text of a postgresql.conf, or what it includes, set `name`? */
 bool pgconf_may_set(const char *text, const char *name);

@@ -102,6 +102,10 @@ int pgconn_open(const struct pgconn_spec *spec, const char *dbname, PGconn **ret
 		return set_from_conn(e, missing ? PGCONN_NO_DATABASE : -ECONNREFUSED,
 				     "cannot connect to the branch's server", conn);
 	}
+	/* nothing is asked of somebody else's server */
+	if (rundir_check_peer(spec->rd, PQsocket(conn)) < 0)
+		return err_set(e, -EPERM,
+			       "the branch's socket does not lead to its server");
 	(void)PQsetNoticeReceiver(conn, ignore_notice, NULL);
 	*ret_conn = steal(conn);
 	return 0;

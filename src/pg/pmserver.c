@@ -222,6 +222,28 @@ void pm_server_deadline(void *ctx)
 	}
 }
 
+void postmaster_roles_changed(struct postmaster *pm)
+{
+	struct fleet_conf *conf = fleet_conf_now(pm->fleet);
+	CLEAN(err_fini) struct err e = ERR_INIT;
+	char name[64];
+	unsigned version;
+	int rc = 0;
+
+	if (pm->rd && pm->proc.pid)
+		rc = fleet_write_roles(pm->fleet, pm->slot, pm->branch,
+				       rundir_run(pm->rd), conf, &version, &e);
+	(void)fleet_conf_put(conf);
+	if (!pm->rd || !pm->proc.pid)
+		return;
+	if (rc < 0)
+		log_warn("branch %s: %s; its users stay as they were until its server "
+			 "starts again",
+			 pm_name(pm, name), err_text(&e));
+	else
+		(void)!proc_kill(&pm->proc, SIGHUP); /* its end is seen elsewhere */
+}
+
 /* ---- its beginning ---- */
 
 int pm_server_spawn(struct postmaster *pm, struct start_plan *plan, struct err *e)

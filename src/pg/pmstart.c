@@ -14,6 +14,7 @@
 #include "store/overlay.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define START_TIMEOUT_MAX_S 86400
 #define SMALL_FILE 4096
@@ -42,6 +43,10 @@ static int find_socket(struct postmaster *pm, struct err *e)
 		return err_set(e, rc, "the server is ready but has no socket: %s",
 			       strerrordesc_np(-rc));
 	pm->server_fid = attr.fid;
+	if (!S_ISSOCK(attr.mode))
+		return err_set(e, -EPERM,
+			       "what stands in the place of the server's "
+			       "socket is none");
 	return 0;
 }
 
@@ -72,6 +77,7 @@ static bool is_prepared(const struct pm_job *j)
 
 static void prepare_work(struct pm_job *j)
 {
+	struct branch_info info;
 	struct prepare_spec spec = {
 		.conn = {j->rd, j->conf->superuser, j->major},
 		.subscriptions = j->subscriptions,
@@ -79,10 +85,14 @@ static void prepare_work(struct pm_job *j)
 		.timeout_ms = pm_start_timeout_ms(j->conf),
 	};
 
-	if (!is_prepared(j))
+	branch_info(j->pm->branch, &info);
+	spec.make_role = info.make_role[0] ? info.make_role : NULL;
+	if (spec.make_role || !is_prepared(j))
 		j->rc = prepare_run(&spec, &j->conn, &j->err);
 	if (j->rc == 0 && j->subscriptions)
 		j->rc = branch_set_flag(j->pm->branch, BRANCH_PREPARED, true, &j->err);
+	if (j->rc == 0 && spec.make_role)
+		j->rc = branch_clear_make_role(j->pm->branch, &j->err);
 }
 
 static void prepare_done(struct pm_job *j)
@@ -124,6 +134,13 @@ static void note_segment(struct postmaster *pm, const struct pgexec_pidfile *pf)
 
 	if (!pf->shm_key || (pf->shm_key == pm->shm_key && pf->shm_id == pm->shm_id))
 		return;
+	/* whoever is attached to it is ended with the server */
+	if (!fence_made_segment(pm->proc.pid, pf->shm_key, pf->shm_id)) {
+		log_warn("branch %s: its lock file names a memory segment that its "
+			 "server did not make, ignoring it",
+			 pm_name(pm, name));
+		return;
+	}
 	pm->shm_key = pf->shm_key;
 	pm->shm_id = pf->shm_id;
 	rc = fence_note(pm->fleet->reg, pm->slot->no, pm->proc.pid, pm->shm_key,
@@ -133,6 +150,14 @@ static void note_segment(struct postmaster *pm, const struct pgexec_pidfile *pf)
 			"branch %s: cannot note its server's memory segment: %s, going "
 			"on",
 			pm_name(pm, name), strerrordesc_np(-rc));
+}
+
+static bool wants_role(struct postmaster *pm)
+{
+	struct branch_info info;
+
+	branch_info(pm->branch, &info);
+	return info.make_role[0] != '\0';
 }
 
 void pm_start_look(struct postmaster *pm)
@@ -151,7 +176,7 @@ void pm_start_look(struct postmaster *pm)
 	pm->ready = true;
 	pm_time(pm, PM_TIME_READY);
 	pm->promote = pm->promote || pf.standby;
-	if (pm->subscriptions || pm->promote)
+	if (pm->subscriptions || pm->promote || wants_role(pm))
 		prepare(pm);
 	else
 		serve(pm, NULL);
@@ -163,6 +188,7 @@ static void plan_work(struct pm_job *j)
 {
 	const struct start_spec spec = {
 		.branch = j->pm->branch,
+		.slot = j->pm->slot,
 		.rd = j->rd,
 		.conf = j->conf,
 		.store_path = registry_path(j->pm->fleet->reg),
@@ -193,6 +219,7 @@ static void plan_done(struct pm_job *j)
 		pm->log_off = j->plan.log_off;
 		pm->subscriptions = j->plan.subscriptions;
 		pm->promote = j->plan.promote;
+		pm->roles_version = j->plan.roles_version;
 		pm->rd = rundir_get(j->rd);
 		j->rc = pm_server_spawn(pm, &j->plan, &j->err);
 	}

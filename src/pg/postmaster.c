@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -160,6 +161,9 @@ static void cancel_starters(struct postmaster *pm, const char *why)
 
 void pm_started(struct postmaster *pm)
 {
+	/* who came meanwhile */
+	if (atomic_load(&pm->slot->roles.version) != pm->roles_version)
+		(void)!proc_kill(&pm->proc, SIGHUP); /* its end is seen elsewhere */
 	pm_idle_begin(pm);
 	metric_observe(&pm->fleet->wake_time, &fleet_wake_bounds,
 		       metric_now_ns() - pm->asked_ns);

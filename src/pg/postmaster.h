@@ -20,6 +20,8 @@ void postmaster_socket(struct postmaster *pm,
 		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
 /* The fleet's settings changed. */
 void postmaster_reconfigured(struct postmaster *pm);
+/* Other rules for who may be which role. */
+void postmaster_roles_changed(struct postmaster *pm);
 /* As fleet_in_use. */
 void postmaster_in_use(struct postmaster *pm, fleet_used done, void *ctx);
 /* The data directory's lock file was made, written or removed. */

@@ -74,6 +74,7 @@ struct postmaster {
 	bool ready;                  /* it said so */
 	bool served;                 /* it was running */
 	bool subscriptions, promote; /* what to prepare */
+	unsigned roles_version;      /* of the pg_ident.conf that it was started with */
 	int64_t times_us[PM_TIMES];  /* of its start; 0: not reached */
 	enum stop_step step;
 	struct err failure; /* why it is being stopped, if that is a failure */

@@ -138,6 +138,30 @@ static int promote(const struct prepare_spec *spec, PGconn *conn, struct err *e)
 	return 0;
 }
 
+static int make_role(const struct prepare_spec *spec, PGconn *conn, struct err *e)
+{
+	CLEAN(pgconn_clear) PGresult *res = NULL;
+	CLEAN(clean_free) char *sql = NULL;
+	char *name = PQescapeIdentifier(conn, spec->make_role, strlen(spec->make_role));
+	char *literal = PQescapeLiteral(conn, spec->make_role, strlen(spec->make_role));
+	int rc = -ENOMEM;
+
+	sql = literal ? text_format(
+				"SELECT FROM pg_catalog.pg_roles WHERE rolname = %s",
+				literal)
+		      : NULL;
+	if (sql && name)
+		rc = pgconn_exec(conn, sql, spec->timeout_ms, &res, e);
+	if (rc == 0 && PQntuples(res) == 0) {
+		free(sql);
+		sql = text_format("CREATE ROLE %s LOGIN", name);
+		rc = sql ? pgconn_exec(conn, sql, spec->timeout_ms, NULL, e) : -ENOMEM;
+	}
+	PQfreemem(name);
+	PQfreemem(literal);
+	return rc < 0 ? err_wrap(e, rc, "cannot make role \"%s\"", spec->make_role) : 0;
+}
+
 int prepare_run(const struct prepare_spec *spec, PGconn **ret_conn, struct err *e)
 {
 	CLEAN(pgconn_clean) PGconn *conn = NULL;
@@ -150,6 +174,8 @@ int prepare_run(const struct prepare_spec *spec, PGconn **ret_conn, struct err *
 		rc = promote(spec, conn, e);
 	if (rc == 0 && spec->subscriptions)
 		rc = detach_subscriptions(spec, conn, e);
+	if (rc == 0 && spec->make_role)
+		rc = make_role(spec, conn, e);
 	if (rc < 0)
 		return rc;
 	*ret_conn = steal(conn);

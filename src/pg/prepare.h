@@ -15,7 +15,8 @@ struct prepare_spec {
 	struct pgconn_spec conn;
 	bool subscriptions; /* a fresh branch: cut its subscriptions off */
 	bool promote;       /* it came up as a standby: of nobody, so make it primary */
-	int timeout_ms;     /* of one step */
+	const char *make_role; /* NULL: none; one that is there already is left alone */
+	int timeout_ms;        /* of one step */
 };
 
 /* *ret_conn: the connection that was used, for the monitor. */

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 struct rundirs {
 	char *path;           /* MNT/.run */
@@ -158,6 +159,18 @@ struct overlay *rundir_run(const struct rundir *rd)
 struct overlay *rundir_data(const struct rundir *rd)
 {
 	return rd->data;
+}
+
+int rundir_check_peer(const struct rundir *rd, int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	struct stat st;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
+	    fstat(rd->fd, &st) < 0)
+		return -errno;
+	return peer.uid == st.st_uid ? 0 : -EPERM;
 }
 
 socklen_t rundir_address(const struct rundir *rd, const char *name,

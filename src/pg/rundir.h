@@ -41,6 +41,12 @@ int rundir_fd(const struct rundir *rd);
  * is NULL unless it was pinned. */
 struct overlay *rundir_run(const struct rundir *rd);
 struct overlay *rundir_data(const struct rundir *rd);
+/*
+ * Is whoever listens at the other end of this connected socket of the uid that the
+ * branch's server runs under?  What stands in the directory is the server's to
+ * change, so its name may lead to somebody else's socket.  -EPERM: no.  Asks the mount.
+ */
+int rundir_check_peer(const struct rundir *rd, int fd) MUST_CHECK;
 /* Fills in the address of a socket in it; returns the length for bind/connect. */
 socklen_t rundir_address(const struct rundir *rd, const char *name,
 			 struct sockaddr_un *ret_addr);

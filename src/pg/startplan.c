@@ -18,13 +18,11 @@
 #include "store/overlay.h"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define CONF_MAX (4 << 20)
 #define SMALL_FILE 4096
-#define PASSWD_MAX 16384
 
 struct maker {
 	const struct start_spec *spec;
@@ -106,36 +104,15 @@ static int write_run_file(struct maker *m, const char *name, const char *text,
 		      : 0;
 }
 
-/* The passwd name of a uid, or NULL: then peer authentication cannot know it. */
-static char *user_name(uid_t uid)
-{
-	CLEAN(clean_free) char *buf = malloc(PASSWD_MAX);
-	struct passwd pw, *found = NULL;
-
-	if (!buf || getpwuid_r(uid, &pw, buf, PASSWD_MAX, &found) != 0 || !found)
-		return NULL;
-	return strdup(pw.pw_name);
-}
-
 static int write_auth(struct maker *m, struct err *e)
 {
-	const uid_t uids[] = {geteuid(), 0, m->info.owner};
-	const char *admins[ARRAY_SIZE(uids) + 1];
-	CLEAN(clean_free) char *hba = pgconf_hba(), *ident = NULL;
-	size_t n = 0;
-	int rc;
+	CLEAN(clean_free) char *hba = pgconf_hba();
+	int rc = write_run_file(m, "pg_hba.conf", hba, e);
 
-	for (size_t i = 0; i < ARRAY_SIZE(uids); i++) {
-		admins[n] = user_name(uids[i]);
-		if (admins[n])
-			n++;
-	}
-	admins[n] = NULL;
-	ident = pgconf_ident(admins, m->spec->conf->superuser);
-	for (size_t i = 0; i < n; i++)
-		free((char *)admins[i]);
-	rc = write_run_file(m, "pg_hba.conf", hba, e);
-	return rc < 0 ? rc : write_run_file(m, "pg_ident.conf", ident, e);
+	if (rc < 0)
+		return rc;
+	return fleet_write_roles(m->spec->slot->fleet, m->spec->slot, m->spec->branch,
+				 m->run, m->spec->conf, &m->plan->roles_version, e);
 }
 
 static int source_read(void *ctx, const char *path, char **ret_text)

@@ -16,8 +16,9 @@ struct start_plan {
 	int log_fd;
 	uint64_t log_off; /* where this run's lines begin */
 	int major;
-	bool subscriptions; /* to be cut off before anybody may connect */
-	bool promote;       /* it will come up as a standby */
+	bool subscriptions;     /* to be cut off before anybody may connect */
+	bool promote;           /* it will come up as a standby */
+	unsigned roles_version; /* of what is in pg_ident.conf */
 };
 
 #define START_PLAN_INIT                                                                \
@@ -28,6 +29,7 @@ struct start_plan {
 /* Borrowed, and in use until the plan is made. */
 struct start_spec {
 	struct branch *branch;
+	struct slot *slot;
 	const struct rundir *rd; /* its run directory, data pinned */
 	const struct fleet_conf *conf;
 	const char *store_path;

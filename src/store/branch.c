@@ -133,6 +133,11 @@ void branch_info(struct branch *b, struct branch_info *ret)
 	ret->prepared = m.prepared;
 	ret->started = m.started;
 	ret->stopped_by_hand = m.stopped_by_hand;
+	ret->server_uid = m.server_uid;
+	ret->server_gid = m.server_gid;
+	memcpy(ret->make_role, m.make_role, sizeof(ret->make_role));
+	ret->masking = m.masking;
+	memcpy(ret->masked, m.masked, sizeof(ret->masked));
 	ret->discarded = atomic_load(&b->discarded);
 	memcpy(ret->trash_name, b->trash, sizeof(ret->trash_name));
 	if (b->trash[0] && trash_name_parse(b->trash, name, &ret->trashed) < 0)
@@ -192,19 +197,43 @@ int branch_set_flag(struct branch *b, enum branch_flag flag, bool on, struct err
 	return save_meta(b, &m, e);
 }
 
-int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
-		      struct err *e)
+int branch_set_access(struct branch *b, const struct branch_access *a, struct err *e)
 {
 	struct branch_meta m;
 
 	LOCK_SCOPE(&b->reg->change);
 	m = b->meta;
-	if (mode != (mode_t)-1)
-		m.mode = mode & 07777;
-	if (owner != (uid_t)-1)
-		m.owner = owner;
-	if (group != (gid_t)-1)
-		m.group = group;
+	if (a->mode != (mode_t)-1)
+		m.mode = a->mode & 07777;
+	if (a->owner != (uid_t)-1)
+		m.owner = a->owner;
+	if (a->group != (gid_t)-1)
+		m.group = a->group;
+	if (a->set_server) {
+		m.server_uid = a->server_uid;
+		m.server_gid = a->server_gid;
+	}
+	return save_meta(b, &m, e);
+}
+
+int branch_clear_make_role(struct branch *b, struct err *e)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	m.make_role[0] = '\0';
+	return save_meta(b, &m, e);
+}
+
+int branch_end_masking(struct branch *b, const char *masked, struct err *e)
+{
+	struct branch_meta m;
+
+	LOCK_SCOPE(&b->reg->change);
+	m = b->meta;
+	m.masking = false;
+	(void)snprintf(m.masked, sizeof(m.masked), "%s", masked);
 	return save_meta(b, &m, e);
 }
 

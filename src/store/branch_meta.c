@@ -47,6 +47,11 @@ static const struct field branch_fields[] = {
 	BRANCH_FIELD(stopped_by_hand, F_BOOL),
 	{"parent_checkpoint", F_NAME, offsetof(struct branch_meta, parent_checkpoint),
 	 true},
+	{"server_uid", F_U32, offsetof(struct branch_meta, server_uid), true},
+	{"server_gid", F_U32, offsetof(struct branch_meta, server_gid), true},
+	{"make_role", F_NAME, offsetof(struct branch_meta, make_role), true},
+	{"masking", F_BOOL, offsetof(struct branch_meta, masking), true},
+	{"masked", F_NAME, offsetof(struct branch_meta, masked), true},
 };
 
 #define CHECKPOINT_FIELD(key, kind)                                                    \
@@ -89,7 +94,9 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 	case F_U32:
 	case F_OCTAL:
 		memcpy(&u, p, sizeof(u));
-		str_printf(t, f->kind == F_U32 ? "%s = %u\n" : "%s = %o\n", f->key, u);
+		if (u != 0 || !f->optional)
+			str_printf(t, f->kind == F_U32 ? "%s = %u\n" : "%s = %o\n",
+				   f->key, u);
 		break;
 	case F_COUNT:
 	case F_TIME:
@@ -99,7 +106,8 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		break;
 	case F_BOOL:
 		memcpy(&b, p, sizeof(b));
-		str_printf(t, "%s = %s\n", f->key, b ? "yes" : "no");
+		if (b || !f->optional)
+			str_printf(t, "%s = %s\n", f->key, b ? "yes" : "no");
 		break;
 	case F_NAME:
 	case F_FILE:
@@ -108,8 +116,9 @@ static void put_field(struct str *t, const struct field *f, const void *rec)
 		break;
 	case F_KIND:
 		memcpy(&u, p, sizeof(u));
-		str_printf(t, "%s = %s\n", f->key,
-			   u < CHECKPOINT_KINDS ? kind_names[u] : "");
+		if (u != 0 || !f->optional)
+			str_printf(t, "%s = %s\n", f->key,
+				   u < CHECKPOINT_KINDS ? kind_names[u] : "");
 		break;
 	}
 }

@@ -32,6 +32,10 @@ struct branch_meta {
 	bool is_protected, prepared, started, stopped_by_hand;
 	char parent_checkpoint[64]; /* that it was made from; "": from the parent as it
 				       was then */
+	uint32_t server_uid, server_gid; /* whom its servers run as; 0: its owner */
+	char make_role[64];              /* a role to be made at its next start */
+	bool masking;    /* not yet to be entered: SQL runs that masks its data */
+	char masked[64]; /* by what that was done; "": it was not */
 };
 
 /* Why a checkpoint was taken. */

@@ -233,9 +233,16 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 		.owner = spec->owner,
 		.group = spec->group,
 		.mode = spec->mode & 07777,
+		.server_uid = spec->server_uid,
+		.server_gid = spec->server_gid,
+		.masking = spec->masking,
 	};
 	int rc;
 
+	(void)snprintf(m.make_role, sizeof(m.make_role), "%s",
+		       spec->make_role ? spec->make_role : "");
+	(void)snprintf(m.masked, sizeof(m.masked), "%s",
+		       spec->masked ? spec->masked : "");
 	(void)snprintf(m.parent, sizeof(m.parent), "%s", from->name);
 	(void)snprintf(m.parent_checkpoint, sizeof(m.parent_checkpoint), "%s",
 		       from->checkpoint);

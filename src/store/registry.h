@@ -46,7 +46,13 @@ struct branch_info {
 	bool prepared; /* the first-start clean-up was done once */
 	bool started;  /* a server ran on it */
 	bool stopped_by_hand;
-	bool discarded;                  /* gone, or in the trash */
+	uid_t server_uid; /* whom its servers run as; 0: its owner, if that is not root
+			   */
+	gid_t server_gid;
+	char make_role[64]; /* to be made at its next start; "": none */
+	bool masking;       /* nobody may enter it yet */
+	char masked[64];    /* by what its data was masked; "": it was not */
+	bool discarded;     /* gone, or in the trash */
 	char trash_name[TRASH_NAME_MAX]; /* NAME@TIME; "": it is not there */
 	time_t trashed;                  /* when it was discarded */
 	bool loaded;                     /* its trees take memory */
@@ -109,8 +115,13 @@ struct branch_spec {
 	uint32_t checkpoint_of, checkpoint_seq;
 	uid_t owner;
 	gid_t group;
-	mode_t mode;    /* permission bits, usually 0700 */
-	time_t expires; /* 0: never */
+	mode_t mode;      /* permission bits, usually 0700 */
+	time_t expires;   /* 0: never */
+	uid_t server_uid; /* 0: the owner */
+	gid_t server_gid;
+	const char *make_role; /* NULL: none */
+	bool masking;
+	const char *masked; /* NULL: it is not */
 };
 
 /*
@@ -179,9 +190,22 @@ enum branch_flag {
 /* Durable when it returns 0.  Setting what is set already costs nothing. */
 int branch_set_flag(struct branch *b, enum branch_flag flag, bool on,
 		    struct err *e) MUST_CHECK;
-/* Changes the directory's permission bits, owner and group; -1 keeps one as it is. */
-int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
+/* The directory's permission bits, owner and group; -1 keeps one as it is. */
+struct branch_access {
+	mode_t mode;
+	uid_t owner;
+	gid_t group;
+	bool set_server;  /* these, too: */
+	uid_t server_uid; /* 0: the owner */
+	gid_t server_gid;
+};
+/* All of it in one step, which is durable when it returns 0. */
+int branch_set_access(struct branch *b, const struct branch_access *a,
 		      struct err *e) MUST_CHECK;
+/* Its role was made. */
+int branch_clear_make_role(struct branch *b, struct err *e) MUST_CHECK;
+/* It is masked now: from here on it may be entered. */
+int branch_end_masking(struct branch *b, const char *masked, struct err *e) MUST_CHECK;
 /* expires 0: never.  Durable when it returns 0. */
 int branch_set_expires(struct branch *b, time_t expires, struct err *e) MUST_CHECK;
 /* Notes activity now; written to disk lazily. */

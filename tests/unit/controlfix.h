@@ -33,8 +33,10 @@ static struct {
 	struct branch branches[8];
 	struct statvfs space;
 	int sync_rc, want_rc, discard_rc;
-	bool hold_want; /* the fleet does not answer yet */
-	bool external;  /* somebody else's server is on all branches */
+	bool hold_want;       /* the fleet does not answer yet */
+	bool external;        /* somebody else's server is on all branches */
+	enum fleet_role role; /* every one is this */
+	char admitted[64];    /* the last one: user=role */
 	struct {
 		fleet_done done;
 		void *ctx;
@@ -186,6 +188,9 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	b->info.group = spec->group;
 	b->info.mode = spec->mode;
 	b->info.expires = spec->expires;
+	b->info.server_uid = spec->server_uid;
+	(void)snprintf(b->info.make_role, sizeof(b->info.make_role), "%s",
+		       spec->make_role ? spec->make_role : "");
 	world.refs++;
 	*ret_branch = b;
 	return 0;
@@ -401,19 +406,20 @@ int branch_set_expires(struct branch *b, time_t expires, struct err *e)
 	return 0;
 }
 
-int branch_set_access(struct branch *b, mode_t mode, uid_t owner, gid_t group,
-		      struct err *e)
+int branch_set_access(struct branch *b, const struct branch_access *a, struct err *e)
 {
 	(void)e;
 	LOCK_SCOPE(&lock);
-	b->info.mode = mode;
-	if (owner != (uid_t)-1) {
+	b->info.mode = a->mode;
+	if (a->owner != (uid_t)-1) {
 		/* no client may wake a server of the old owner meanwhile */
-		assert_true(owner == b->info.owner || b->info.stopped_by_hand);
-		b->info.owner = owner;
+		assert_true(a->owner == b->info.owner || b->info.stopped_by_hand);
+		b->info.owner = a->owner;
 	}
-	if (group != (gid_t)-1)
-		b->info.group = group;
+	if (a->group != (gid_t)-1)
+		b->info.group = a->group;
+	if (a->set_server)
+		b->info.server_uid = a->server_uid;
 	return 0;
 }
 
@@ -437,6 +443,23 @@ void fleet_server_ids(struct fleet *f, struct branch *b, uid_t *ret_uid, gid_t *
 	(void)f;
 	*ret_uid = b->info.owner;
 	*ret_gid = b->info.group;
+}
+
+enum fleet_role fleet_look_for_role(struct fleet *f, struct branch *b, const char *role)
+{
+	(void)f;
+	(void)b;
+	(void)role;
+	return world.role;
+}
+
+int fleet_admit(struct fleet *f, struct branch *b, const char *user, const char *role)
+{
+	(void)f;
+	(void)b;
+	LOCK_SCOPE(&lock);
+	(void)snprintf(world.admitted, sizeof(world.admitted), "%s=%s", user, role);
+	return 0;
 }
 
 int fleet_check_ours(struct fleet *f, struct branch *b, struct err *e)

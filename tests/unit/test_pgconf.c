@@ -55,7 +55,7 @@ static void test_ident(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		CLEAN(clean_free)
-		char *got = pgconf_ident(rows[i].admins, rows[i].superuser);
+		char *got = pgconf_ident(rows[i].admins, rows[i].superuser, NULL, 0);
 
 		ROW_STRING(rows[i].row, got, rows[i].expect);
 	}
