@@ -332,7 +332,8 @@ void request_finish(struct request *rq, int rc)
 		log_failure(rq, rc);
 	}
 	rq->done(rq->ctx, rc, rc < 0 ? NULL : rq->b);
-	(void)branch_put(rq->b); /* returns NULL */
+	(void)branch_put(rq->b);  /* returns NULL */
+	(void)branch_put(rq->to); /* likewise */
 	rights_fini(&rq->rights);
 	err_fini(&rq->err);
 	free(rq->subject);

@@ -60,6 +60,12 @@ bool control_sees_left(struct control *c, const struct caller *who,
 void control_rename_checkpoint(struct control *c, const struct caller *who,
 			       const struct checkpoint_info *about, const char *to,
 			       control_done done, void *ctx);
+/* word: the checkpoint's name. */
+void control_rollback(struct control *c, const struct caller *who, struct branch *b,
+		      const char *word, control_done done, void *ctx);
+/* word: "parent". */
+void control_reset(struct control *c, const struct caller *who, struct branch *b,
+		   const char *word, control_done done, void *ctx);
 /* word: "running" or "stopped". */
 void control_set_state(struct control *c, const struct caller *who, struct branch *b,
 		       const char *word, control_done done, void *ctx);

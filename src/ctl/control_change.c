@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-static int check_protected(const struct branch_info *info, struct err *e)
+int control_check_protected(const struct branch_info *info, struct err *e)
 {
 	if (!info->is_protected)
 		return 0;
@@ -24,9 +24,8 @@ static int check_protected(const struct branch_info *info, struct err *e)
 	return -EPERM;
 }
 
-/* What the fleet says about a stop or start, for .error. */
-static void take_fleet_error(struct request *rq, int rc, const struct err *e,
-			     const char *what)
+void request_take_fleet_error(struct request *rq, int rc, const struct err *e,
+			      const char *what)
 {
 	struct branch_info info;
 
@@ -37,8 +36,7 @@ static void take_fleet_error(struct request *rq, int rc, const struct err *e,
 		(void)err_hint(&rq->err, "%s", e->hint);
 }
 
-/* Refuses, before anything is changed, what would touch somebody else's server. */
-static int check_ours(struct control *c, struct branch *b, struct err *e)
+int control_check_ours(struct control *c, struct branch *b, struct err *e)
 {
 	int rc = fleet_check_ours(c->fleet, b, e);
 	struct branch_info info;
@@ -88,7 +86,7 @@ static void discard_server_gone(void *ctx, int rc, const struct err *e)
 
 	if (rc < 0) {
 		fleet_keep(rq->c->fleet, rq->b);
-		take_fleet_error(rq, rc, e, "cannot be discarded");
+		request_take_fleet_error(rq, rc, e, "cannot be discarded");
 		request_finish(rq, rc);
 		return;
 	}
@@ -126,9 +124,9 @@ void control_discard(struct control *c, const struct caller *who, const char *na
 		return;
 	rc = request_authorise(rq, POLICY_DISCARD, rq->b, &info);
 	if (rc == 0)
-		rc = check_protected(&info, &rq->err);
+		rc = control_check_protected(&info, &rq->err);
 	if (rc == 0)
-		rc = check_ours(c, rq->b, &rq->err);
+		rc = control_check_ours(c, rq->b, &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
 	if (rc == 0)
@@ -144,7 +142,7 @@ void control_discard(struct control *c, const struct caller *who, const char *na
 static void discard_for(struct request *rq, int rc, const struct branch_info *info)
 {
 	if (rc == 0)
-		rc = check_protected(info, &rq->err);
+		rc = control_check_protected(info, &rq->err);
 	if (rc == 0)
 		rc = request_record(rq);
 	if (rc < 0)
@@ -205,9 +203,9 @@ int control_may_discard(struct control *c, const struct caller *who, struct bran
 	control_rights(c, who, &rt);
 	rc = control_authorise(c, &rt, who, POLICY_DISCARD, &info, &e);
 	if (rc == 0)
-		rc = check_protected(&info, &e);
+		rc = control_check_protected(&info, &e);
 	if (rc == 0)
-		rc = check_ours(c, b, &e);
+		rc = control_check_ours(c, b, &e);
 	if (rc < 0)
 		control_note_error(c, who->uid, &e);
 	return rc;
@@ -259,9 +257,9 @@ static void state_reached(void *ctx, int rc, const struct err *e)
 	struct request *rq = ctx;
 
 	if (rc < 0)
-		take_fleet_error(rq, rc, e,
-				 rq->want == PM_WANT_RUNNING ? "did not start"
-							     : "did not stop");
+		request_take_fleet_error(rq, rc, e,
+					 rq->want == PM_WANT_RUNNING ? "did not start"
+								     : "did not stop");
 	request_finish(rq, rc);
 }
 
@@ -291,7 +289,7 @@ void control_set_state(struct control *c, const struct caller *who, struct branc
 	if (rc == 0)
 		rc = input_parse_state(word, &rq->want, &rq->err);
 	if (rc == 0)
-		rc = check_ours(c, b, &rq->err);
+		rc = control_check_ours(c, b, &rq->err);
 	if (rc == 0)
 		rc = request_claim(rq);
 	if (rc == 0)
@@ -345,7 +343,7 @@ static void access_server_stopped(void *ctx, int rc, const struct err *e)
 	struct request *rq = ctx;
 
 	if (rc < 0)
-		take_fleet_error(rq, rc, e, "did not stop");
+		request_take_fleet_error(rq, rc, e, "did not stop");
 	request_to_pool(rq, access_job);
 }
 
@@ -415,7 +413,7 @@ void control_set_access(struct control *c, const struct caller *who, struct bran
 	value_of_access(rq);
 	rc = request_authorise(rq, new_owner ? POLICY_CHOWN : POLICY_CHMOD, b, &info);
 	if (rc == 0 && new_owner)
-		rc = check_ours(c, b, &rq->err);
+		rc = control_check_ours(c, b, &rq->err);
 	if (rc == 0 && !rq->rights.all && group != (gid_t)-1 && group != info.group)
 		rc = check_group(rq, group);
 	if (rc == 0 && new_owner)

@@ -83,6 +83,9 @@ struct request {
 	time_t expires;      /* set_expires */
 	bool on;             /* set_protected */
 	bool stopped_for_it; /* set_access: the stop flag is ours to take back */
+	struct branch *to;   /* reset: the parent, a reference; or NULL */
+	bool ran;            /* rollback, reset: its server is to run again */
+	int rc;              /* likewise: how it went */
 };
 
 /*
@@ -124,6 +127,13 @@ void request_want_unclaim(struct request *rq, enum pm_want want, fleet_done done
 /* 0, or the sentence in rq->err: -ENOENT when b was discarded, else policy's. */
 int request_authorise(struct request *rq, enum policy_verb verb, struct branch *b,
 		      struct branch_info *ret_info) MUST_CHECK;
+/* control_change.c: 0, or what is in e: -EPERM, with a hint. */
+int control_check_protected(const struct branch_info *info, struct err *e) MUST_CHECK;
+/* Refuses, before anything is changed, what would touch somebody else's server. */
+int control_check_ours(struct control *c, struct branch *b, struct err *e) MUST_CHECK;
+/* What the fleet says about a stop or start, for .error: the branch `what`. */
+void request_take_fleet_error(struct request *rq, int rc, const struct err *e,
+			      const char *what);
 /* control_create.c, on the pool; what cannot be is in rq->err.  Does the store have
  * more space than its reserve? */
 int request_check_reserve(struct request *rq) MUST_CHECK;

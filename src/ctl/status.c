@@ -218,6 +218,17 @@ static int render_trashed(struct control *c, struct branch *b,
 	return 0;
 }
 
+/* What undoes all that was written since. */
+static int render_rollback(struct control *c, struct branch *b, struct str *out)
+{
+	struct checkpoint_info below;
+	int rc = checkpoint_below(control_registry(c), b, &below);
+
+	if (rc == 0)
+		str_printf(out, "%s\n", below.name);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int render_branch(struct control *c, enum status_file which, struct branch *b,
 			 const struct caller *who, struct str *out)
 {
@@ -242,6 +253,10 @@ static int render_branch(struct control *c, enum status_file which, struct branc
 		return render_trashed(c, b, &info, out);
 	} else if (which == STATUS_PROTECTED) {
 		str_add(out, info.is_protected ? "1\n" : "0\n");
+	} else if (which == STATUS_ROLLBACK) {
+		return render_rollback(c, b, out);
+	} else if (which == STATUS_RESET) {
+		str_add(out, info.parent[0] && !info.parent_gone ? "parent\n" : "");
 	} else {
 		return -EINVAL;
 	}
@@ -306,6 +321,11 @@ static int render_readme(struct control *c, struct str *out)
 		"  mkdir NAME/checkpoints/C     keep what it holds now; rmdir drops "
 		"that\n"
 		"  mkdir NEW@NAME:C             branch of what that checkpoint holds\n"
+		"  echo C > NAME/rollback       NAME becomes that; what it was is kept "
+		"as "
+		"a\n"
+		"                               checkpoint; its sessions end\n"
+		"  echo parent > NAME/reset     NAME becomes what its parent is now\n"
 		"  ls .checkpoints              those of discarded branches, as "
 		"NAME:C\n"
 		"  echo stopped > NAME/state    stop its server and keep it stopped\n"

@@ -23,6 +23,8 @@ enum status_file {
 	STATUS_OWNER,
 	STATUS_EXPIRES,
 	STATUS_PROTECTED,
+	STATUS_ROLLBACK,
+	STATUS_RESET,
 	STATUS_TRASHED, /* of one in the trash */
 };
 

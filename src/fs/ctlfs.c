@@ -30,6 +30,8 @@ static const struct ctl_file branch_files[] = {
 	{FID_OWNER, "owner", 0444, STATUS_OWNER},
 	{FID_EXPIRES, "expires", 0644, STATUS_EXPIRES},
 	{FID_PROTECTED, "protected", 0644, STATUS_PROTECTED},
+	{FID_ROLLBACK, "rollback", 0644, STATUS_ROLLBACK},
+	{FID_RESET, "reset", 0644, STATUS_RESET},
 	{FID_LOG, "log", 0444, STATUS_TEXT},
 };
 
@@ -48,6 +50,8 @@ static const struct ctl_action {
 	{FID_EXPIRES, control_set_expires,
 	 "a time such as 2h or 2026-11-22T10:00:00Z, or never"},
 	{FID_PROTECTED, control_set_protected, "1 or 0"},
+	{FID_ROLLBACK, control_rollback, "the name of one of its checkpoints"},
+	{FID_RESET, control_reset, "one word: parent"},
 };
 static const struct ctl_action upkeep_action = {FID_ROOT_UPKEEP, upkeep_ask,
 						"gc or doctor, with apply behind it"};

@@ -13,6 +13,7 @@
 #include "fs/forget.h"
 
 #include "base/log.h"
+#include "fs/ctlfs.h"
 #include "fs/inode.h"
 
 #include <linux/fuse.h>
@@ -136,15 +137,39 @@ static void forget_tree(void *ctx, struct branch *b, struct overlay *o, bool run
 	}
 }
 
+/*
+ * A branch has another data directory.  Its name is taken from the kernel first, which
+ * waits for those who look it up: from then on it leads to the new one.
+ */
+static void forget_data(void *ctx, struct branch *b, struct overlay *old)
+{
+	const struct node dir = {NODE_BRANCH, FID_BRANCH, branch_no(b), b, NULL};
+	struct fs *fs = ctx;
+
+	{
+		LOCK_SCOPE(&fs->notify);
+		/* -ENOENT: the kernel does not know it */
+		if (!fs->ended)
+			(void)fuse_lowlevel_notify_inval_entry(fs->se, node_ino(&dir),
+							       CTL_DATA_NAME,
+							       strlen(CTL_DATA_NAME));
+	}
+	if (old)
+		forget_tree(fs, b, old, false);
+}
+
 void forget_start(struct fs *fs)
 {
 	registry_on_unload(fs->reg, forget_tree, fs);
+	registry_on_rollback(fs->reg, forget_data, fs);
 }
 
 void forget_stop(struct fs *fs)
 {
-	if (fs->reg)
+	if (fs->reg) {
 		registry_on_unload(fs->reg, NULL, NULL);
+		registry_on_rollback(fs->reg, NULL, NULL);
+	}
 	LOCK_SCOPE(&fs->notify);
 	fs->ended = true;
 }

@@ -151,7 +151,7 @@ void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 static bool same_tree(const struct node *a, const struct node *b)
 {
-	return a->kind == b->kind && a->no == b->no;
+	return a->kind == b->kind && a->no == b->no && a->o == b->o;
 }
 
 void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)

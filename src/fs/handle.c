@@ -267,6 +267,10 @@ int handle_get(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi,
 			return rc;
 		adopt(h);
 	}
+	if (h->f && overlay_is_gone(h->n.o)) {
+		(void)handle_put(h);
+		return -ESTALE;
+	}
 	*ret_h = h;
 	return 0;
 }

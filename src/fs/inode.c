@@ -3,12 +3,16 @@
  * The layout of a node id, from the high end:
  *
  *     0 | fid (37 bits)                    | branch number (26)   objects, directories
+ *     0 | fid (37 bits)                    | data number (26)     objects in data
  *     1 | version (29) | virtual fid (8)   | branch number (26)   virtual files
  *     1 | number (29)  | virtual fid (8)   | branch number (26)   checkpoints
  *
  * fid: below 256 virtual, then objects of the data overlay; with bit 36 objects of
  * the run overlay.  The kernel's FUSE_ROOT_ID (1) is the root, it cannot be
  * anything else because fid 0 does not exist.
+ *
+ * The number of a branch's data is the branch's own until a rollback gives it another
+ * one: then nothing that the kernel has of the old tree leads into the new one.
  *
  * The version: in writeback mode the kernel takes a regular file's size from us
  * once, when it first meets the node, and never again.  Virtual files change
@@ -154,8 +158,12 @@ static int get_branch(struct fs *fs, struct node *n)
 {
 	if (n->no == 0 || n->kind == NODE_LEFT)
 		return 0;
-	n->b = node_is_trash(n) ? registry_find_trashed_no(fs->reg, n->no)
-				: registry_find_no(fs->reg, n->no);
+	if (n->kind == NODE_DATA)
+		n->b = registry_find_data(fs->reg, n->no);
+	else if (node_is_trash(n))
+		n->b = registry_find_trashed_no(fs->reg, n->no);
+	else
+		n->b = registry_find_no(fs->reg, n->no);
 	return n->b ? 0 : -ESTALE;
 }
 
@@ -182,6 +190,11 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret_node)
 		rc = node_bind(&n);
 	if (rc < 0)
 		return rc;
+	if (n.kind == NODE_DATA) {
+		if (overlay_no(n.o) != n.no) /* rolled back just now */
+			return -ESTALE;
+		n.no = branch_no(n.b);
+	}
 	*ret_node = node_take(&n);
 	return 0;
 }
@@ -198,6 +211,8 @@ uint64_t node_ino(const struct node *n)
 		return FUSE_ROOT_ID;
 	if (n->kind == NODE_CHECKPOINT || n->kind == NODE_LEFT)
 		return ID_VERSIONED | n->fid << BRANCH_NO_BITS | n->no;
+	if (n->kind == NODE_DATA)
+		return n->fid << BRANCH_NO_BITS | overlay_no(n->o);
 	return (n->fid | (n->kind == NODE_RUN ? FID_RUN_BIT : 0)) << BRANCH_NO_BITS |
 	       n->no;
 }

@@ -55,6 +55,8 @@ enum {
 	FID_OWNER,
 	FID_EXPIRES,
 	FID_PROTECTED,
+	FID_ROLLBACK,
+	FID_RESET,
 	FID_LOG,
 	FID_DATA_LINK,
 	FID_SOCKET, /* in listings only */

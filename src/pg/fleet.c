@@ -146,6 +146,7 @@ struct request {
 	struct fleet *fleet;
 	struct branch *branch;
 	enum pm_want want;
+	bool renewed, run; /* release */
 	fleet_done done;
 	void (*socket_done)(void *ctx, int rc, uint64_t fid);
 	fleet_used used_done;
@@ -210,6 +211,36 @@ void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done
 	rq->want = want;
 	rq->done = done;
 	doorman_post(f->loop, on_want, rq);
+}
+
+static void on_release(void *ctx)
+{
+	struct request *rq = ctx;
+	struct postmaster *pm;
+
+	if (request_postmaster(rq, &pm) < 0)
+		tell_no_memory(rq->done, rq->ctx);
+	else
+		postmaster_release(pm, rq->renewed, rq->run, rq->done, rq->ctx);
+	request_free(rq);
+}
+
+void fleet_release(struct fleet *f, struct branch *b, bool renewed, bool run,
+		   fleet_done done, void *ctx)
+{
+	struct request *rq = request_new(f, b, ctx);
+
+	if (!rq) {
+		log_error("out of memory, branch %u cannot be started until the next "
+			  "mount",
+			  branch_no(b));
+		tell_no_memory(done, ctx);
+		return;
+	}
+	rq->renewed = renewed;
+	rq->run = run;
+	rq->done = done;
+	doorman_post(f->loop, on_release, rq);
 }
 
 static void on_keep(void *ctx)

@@ -54,7 +54,13 @@ struct pm_status {
 	char reason[256]; /* why it failed or is not ours; "" otherwise */
 };
 
-enum pm_want { PM_WANT_RUNNING, PM_WANT_STOPPED, PM_WANT_HALTED, PM_WANT_GONE };
+enum pm_want {
+	PM_WANT_RUNNING,
+	PM_WANT_STOPPED,
+	PM_WANT_HALTED,
+	PM_WANT_HELD,
+	PM_WANT_GONE
+};
 
 int fleet_new(struct loop *l, struct pool *p, struct registry *r,
 	      const struct fleet_config *cfg, struct fleet **ret_fleet,
@@ -115,6 +121,8 @@ typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
  * RUNNING: start (if not running) and call done when it accepts connections.
  * STOPPED: fast, then immediate shutdown; done when it is gone.
  * HALTED: likewise, by immediate shutdown; its next start recovers.
+ * HELD: as STOPPED, but it is to come back: whoever wants a server, or comes as a
+ * client, waits until fleet_release.
  * GONE: the branch is about to be discarded: immediate shutdown, held clients
  * are dropped, the listener closed, nothing starts again.  done when it is gone.
  * While the branch is external, all are answered with -EBUSY.
@@ -122,6 +130,13 @@ typedef void (*fleet_done)(void *ctx, int rc, const struct err *e);
  */
 void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done done,
 		void *ctx);
+/*
+ * The end of HELD.  renewed: the branch has other data now, so that nothing is known of
+ * its server.  run: it is started, and done called when it accepts connections, or does
+ * not; otherwise done is called at once.  As fleet_want.
+ */
+void fleet_release(struct fleet *f, struct branch *b, bool renewed, bool run,
+		   fleet_done done, void *ctx);
 /* The discard after PM_WANT_GONE did not happen: the branch may start again. */
 void fleet_keep(struct fleet *f, struct branch *b);
 /* -EBUSY, with a sentence, while the branch is external.  Any thread, never blocks. */

@@ -78,6 +78,7 @@ struct slot {
 	/* loop thread only */
 	struct postmaster *pm; /* NULL: asleep and not listened for */
 	bool gone;             /* being discarded */
+	bool held;             /* nothing starts until it is released */
 	bool ran;              /* a server was started on it in this mount */
 	unsigned fails;        /* failed starts in the window */
 	int64_t first_fail_ms;

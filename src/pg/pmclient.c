@@ -112,6 +112,8 @@ void pm_client_came(void *ctx)
 		refuse_as_gone(pm);
 		return;
 	}
+	if (pm->slot->held) /* they wait for what it will be */
+		return;
 	if (pm->state == PM_RUNNING) {
 		pm_idle_reset(pm);
 		return;

@@ -32,6 +32,15 @@ void pm_tell_waiters(struct postmaster *pm, unsigned wants, const struct err *e)
 	}
 }
 
+bool pm_is_waited_for(const struct postmaster *pm, enum pm_want want)
+{
+	const struct waiter *w = pm->waiters;
+
+	while (w && w->want != want)
+		w = w->next;
+	return w != NULL;
+}
+
 void pm_tell_one(fleet_done done, void *ctx, int code, const char *why)
 {
 	CLEAN(err_fini) struct err e = ERR_INIT;

@@ -146,7 +146,7 @@ void pm_begin(struct postmaster *pm)
 
 #define WANTS_REST                                                                     \
 	(PM_WANT_BIT(PM_WANT_STOPPED) | PM_WANT_BIT(PM_WANT_HALTED) |                  \
-	 PM_WANT_BIT(PM_WANT_GONE))
+	 PM_WANT_BIT(PM_WANT_HELD) | PM_WANT_BIT(PM_WANT_GONE))
 
 static void cancel_starters(struct postmaster *pm, const char *why)
 {
@@ -215,7 +215,7 @@ void pm_what_next(struct postmaster *pm)
 	bool wanted = pm->wanted;
 
 	/* a callback may have started it, or somebody else's server got in */
-	if (!pm_at_rest(pm) || pm_external_look(pm, false))
+	if (!pm_at_rest(pm) || pm->slot->held || pm_external_look(pm, false))
 		return;
 	pm->wanted = false;
 	if (wanted && !pm->slot->gone && !pm->fleet->closing)
@@ -302,7 +302,7 @@ static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
 	}
 	pm_add_waiter(pm, PM_WANT_RUNNING, done, ctx);
 	pm_note_asked(pm);
-	if (pm->state == PM_STOPPING)
+	if (pm->state == PM_STOPPING || pm->slot->held)
 		pm->wanted = true;
 	else if (pm_at_rest(pm))
 		pm_begin(pm);
@@ -311,7 +311,10 @@ static void want_running(struct postmaster *pm, fleet_done done, void *ctx)
 static void want_rest(struct postmaster *pm, enum pm_want want, enum stop_step step,
 		      fleet_done done, void *ctx)
 {
-	cancel_starters(pm, "the branch was stopped meanwhile");
+	if (want == PM_WANT_HELD)
+		pm->wanted = pm_is_waited_for(pm, PM_WANT_RUNNING);
+	else
+		cancel_starters(pm, "the branch was stopped meanwhile");
 	if (stop(pm, step)) {
 		if (pm->state == PM_FAILED && !pm->slot->orphan_key)
 			pm_move(pm, PM_STOPPED, NULL);
@@ -352,6 +355,10 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 	case PM_WANT_HALTED:
 		want_rest(pm, want, STOP_IMMEDIATE, done, ctx);
 		break;
+	case PM_WANT_HELD:
+		pm->slot->held = true;
+		want_rest(pm, want, STOP_FAST, done, ctx);
+		break;
 	case PM_WANT_GONE:
 		pm->slot->gone = true;
 		activation_drop(pm->act);
@@ -361,6 +368,28 @@ void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		want_rest(pm, want, STOP_IMMEDIATE, done, ctx);
 		break;
 	}
+}
+
+static void forget_failures(struct slot *s)
+{
+	s->ran = false; /* all that it has is sealed and on disk */
+	count_success(s);
+}
+
+void postmaster_release(struct postmaster *pm, bool renewed, bool run, fleet_done done,
+			void *ctx)
+{
+	pm->slot->held = false;
+	if (renewed)
+		forget_failures(pm->slot);
+	if (run) {
+		pm->wanted = false;
+		if (!refuse_external(pm, done, ctx))
+			want_running(pm, done, ctx);
+		return;
+	}
+	pm_what_next(pm);
+	pm_tell_one(done, ctx, 0, NULL);
 }
 
 void postmaster_close(struct postmaster *pm)

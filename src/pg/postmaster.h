@@ -16,6 +16,8 @@ int postmaster_get(struct fleet *f, struct slot *s, struct branch *b,
 /* As fleet_want and fleet_socket. */
 void postmaster_want(struct postmaster *pm, enum pm_want want, fleet_done done,
 		     void *ctx);
+void postmaster_release(struct postmaster *pm, bool renewed, bool run, fleet_done done,
+			void *ctx);
 void postmaster_socket(struct postmaster *pm,
 		       void (*done)(void *ctx, int rc, uint64_t fid), void *ctx);
 /* The fleet's settings changed. */

@@ -127,6 +127,7 @@ void pm_tell_askers(struct postmaster *pm, int rc);
 #define PM_WANT_BIT(want) (1u << (want))
 /* Tells, and takes off the list, the waiters for one of these wants (bits). */
 void pm_tell_waiters(struct postmaster *pm, unsigned wants, const struct err *e);
+bool pm_is_waited_for(const struct postmaster *pm, enum pm_want want);
 /* NULL done: nobody wants to know. */
 void pm_add_waiter(struct postmaster *pm, enum pm_want want, fleet_done done,
 		   void *ctx);

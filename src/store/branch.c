@@ -75,6 +75,12 @@ uint32_t branch_no(const struct branch *b)
 	return b->no;
 }
 
+uint32_t branch_data_no(struct branch *b)
+{
+	LOCK_SCOPE(&b->lock);
+	return b->meta.data_no ? b->meta.data_no : b->no;
+}
+
 uint64_t branch_generation(const struct branch *b)
 {
 	return atomic_load(&b->lives);
@@ -262,7 +268,8 @@ int branch_data_get(struct branch *b, struct overlay **ret_overlay)
 	LOCK_SCOPE(&b->lock);
 	metric_add(b->data ? &b->reg->tree_hits : &b->reg->tree_misses, 1);
 	if (!b->data) {
-		rc = overlay_new(layer_get(b->top), b->no, &b->data);
+		rc = overlay_new(layer_get(b->top),
+				 b->meta.data_no ? b->meta.data_no : b->no, &b->data);
 		if (rc < 0)
 			return rc;
 	}

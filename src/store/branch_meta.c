@@ -45,6 +45,7 @@ static const struct field branch_fields[] = {
 	BRANCH_FIELD(prepared, F_BOOL),
 	BRANCH_FIELD(started, F_BOOL),
 	BRANCH_FIELD(stopped_by_hand, F_BOOL),
+	{"data_no", F_U32, offsetof(struct branch_meta, data_no), true},
 	{"parent_checkpoint", F_NAME, offsetof(struct branch_meta, parent_checkpoint),
 	 true},
 	{"server_uid", F_U32, offsetof(struct branch_meta, server_uid), true},
@@ -59,11 +60,19 @@ static const struct field branch_fields[] = {
 #key, kind, offsetof(struct checkpoint_meta, key), false               \
 	}
 static const struct field checkpoint_fields[] = {
-	CHECKPOINT_FIELD(branch_no, F_U32), CHECKPOINT_FIELD(seq, F_U32),
-	CHECKPOINT_FIELD(name, F_NAME),     CHECKPOINT_FIELD(branch, F_NAME),
-	CHECKPOINT_FIELD(base, F_U32),      CHECKPOINT_FIELD(kind, F_KIND),
-	CHECKPOINT_FIELD(taken, F_TIME),    CHECKPOINT_FIELD(prepared, F_BOOL),
-	CHECKPOINT_FIELD(owner, F_U32),     CHECKPOINT_FIELD(group, F_U32),
+	CHECKPOINT_FIELD(branch_no, F_U32),
+	CHECKPOINT_FIELD(seq, F_U32),
+	CHECKPOINT_FIELD(name, F_NAME),
+	CHECKPOINT_FIELD(branch, F_NAME),
+	CHECKPOINT_FIELD(base, F_U32),
+	CHECKPOINT_FIELD(kind, F_KIND),
+	CHECKPOINT_FIELD(taken, F_TIME),
+	CHECKPOINT_FIELD(prepared, F_BOOL),
+	CHECKPOINT_FIELD(owner, F_U32),
+	CHECKPOINT_FIELD(group, F_U32),
+	{"masking", F_BOOL, offsetof(struct checkpoint_meta, masking), true},
+	{"masked", F_NAME, offsetof(struct checkpoint_meta, masked), true},
+	{"make_role", F_NAME, offsetof(struct checkpoint_meta, make_role), true},
 };
 
 static const char *const kind_names[CHECKPOINT_KINDS] = {
@@ -274,9 +283,10 @@ int branch_meta_decode(const char *text, struct branch_meta *ret_meta)
 			  0,        false};
 	int rc = record_decode(text, &p);
 
-	if (rc == 0 && (m.no == 0 || m.no >= UINT32_C(1) << 26 || m.top == 0 ||
-			m.top > LAYER_ID_MAX || m.base > LAYER_ID_MAX ||
-			m.base == m.top || m.mode > 07777))
+	if (rc == 0 &&
+	    (m.no == 0 || m.no >= UINT32_C(1) << 26 || m.top == 0 ||
+	     m.top > LAYER_ID_MAX || m.base > LAYER_ID_MAX || m.base == m.top ||
+	     m.mode > 07777 || m.data_no >= UINT32_C(1) << 26))
 		rc = -EBADMSG;
 	if (rc == 0)
 		*ret_meta = m;

@@ -30,6 +30,7 @@ struct branch_meta {
 	int64_t expires;              /* likewise; 0: never */
 	uint32_t owner, group, mode;
 	bool is_protected, prepared, started, stopped_by_hand;
+	uint32_t data_no;           /* of its data, after a rollback; 0: no */
 	char parent_checkpoint[64]; /* that it was made from; "": from the parent as it
 				       was then */
 	uint32_t server_uid, server_gid; /* whom its servers run as; 0: its owner */
@@ -53,11 +54,13 @@ struct checkpoint_meta {
 	uint32_t branch_no;
 	uint32_t seq; /* 1 .. CHECKPOINT_SEQ_MAX, grows within the branch */
 	char name[64];
-	char branch[64];       /* the branch's name when the record was written */
-	uint32_t base;         /* the sealed layer that it stands on */
-	uint32_t kind;         /* enum checkpoint_kind */
-	int64_t taken;         /* seconds since the epoch */
-	bool prepared;         /* as the branch's record had it then */
+	char branch[64]; /* the branch's name when the record was written */
+	uint32_t base;   /* the sealed layer that it stands on */
+	uint32_t kind;   /* enum checkpoint_kind */
+	int64_t taken;   /* seconds since the epoch */
+	bool prepared;   /* as the branch's record had it then, like... */
+	bool masking;    /* ...these */
+	char masked[64], make_role[64];
 	uint32_t owner, group; /* of the branch when the record was written */
 };
 

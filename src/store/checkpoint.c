@@ -287,12 +287,15 @@ int checkpoint_take_locked(struct registry *r, struct branch *b,
 				    .kind = spec->kind,
 				    .taken = time(NULL),
 				    .prepared = b->meta.prepared,
+				    .masking = b->meta.masking,
 				    .owner = b->meta.owner,
 				    .group = b->meta.group};
 	const struct checkpoint *last = newest(r, b->no, &m.seq);
 	struct layer *base = NULL;
 	int rc = 0;
 
+	memcpy(m.masked, b->meta.masked, sizeof(m.masked));
+	memcpy(m.make_role, b->meta.make_role, sizeof(m.make_role));
 	if (spec->if_changed && !has_changed(r, b, last))
 		return -EALREADY;
 	if (m.seq > CHECKPOINT_SEQ_MAX)
@@ -515,6 +518,40 @@ int checkpoint_find_seq(struct registry *r, uint32_t no, uint32_t seq,
 {
 	READ_SCOPE(&r->table);
 	return give_locked(r, find_seq_locked(r, no, seq), ret_info);
+}
+
+/* The newest of those on this layer. */
+static struct checkpoint *find_on_locked(struct registry *r, uint32_t no,
+					 const struct layer *l)
+{
+	const struct checkpoint_set *s = checkpoints_of_locked(r, no);
+
+	for (size_t i = s ? s->n : 0; i > 0; i--)
+		if (s->v[i - 1]->layer == l)
+			return s->v[i - 1];
+	return NULL;
+}
+
+int checkpoint_below(struct registry *r, struct branch *b,
+		     struct checkpoint_info *ret_info)
+{
+	struct layer *l = layer_step_down(branch_top(b));
+	int rc = -ENOENT;
+	bool any;
+
+	{
+		READ_SCOPE(&r->table);
+		any = checkpoints_of_locked(r, b->no) != NULL;
+	}
+	while (any && l && rc == -ENOENT) {
+		{
+			READ_SCOPE(&r->table);
+			rc = give_locked(r, find_on_locked(r, b->no, l), ret_info);
+		}
+		l = layer_step_down(l);
+	}
+	layer_put(l);
+	return rc;
 }
 
 int checkpoint_list(struct registry *r, uint32_t no, struct checkpoint_info **ret_list,

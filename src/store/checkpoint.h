@@ -48,6 +48,25 @@ int checkpoint_drop(struct registry *r, uint32_t no, uint32_t seq,
 int checkpoint_rename(struct registry *r, uint32_t no, uint32_t seq,
 		      const char *newname, struct err *e) MUST_CHECK;
 
+struct rollback_spec {
+	uint32_t seq;          /* to this checkpoint of the branch... */
+	struct branch *parent; /* ...or, if this is not NULL, to what it is now */
+};
+/*
+ * The branch becomes that, and what it was a checkpoint, in one step on disk; nobody
+ * may be running on it.  What is open in its data, and node ids of it, stand for
+ * nothing any more.  -EPERM when it is protected, -ENOENT.
+ */
+int registry_rollback(struct registry *r, struct branch *b,
+		      const struct rollback_spec *spec,
+		      struct checkpoint_info *ret_before, struct err *e) MUST_CHECK;
+/* fn is called behind each one on the same thread, with no lock held: what others know
+ * of the old tree is to be forgotten.  old: NULL if it was not loaded.  NULL: no more.
+ */
+void registry_on_rollback(struct registry *r,
+			  void (*fn)(void *ctx, struct branch *b, struct overlay *old),
+			  void *ctx);
+
 /* -ENOENT. */
 int checkpoint_find(struct registry *r, uint32_t no, const char *name,
 		    struct checkpoint_info *ret_info) MUST_CHECK;
@@ -59,6 +78,9 @@ int checkpoint_find_seq(struct registry *r, uint32_t no, uint32_t seq,
  */
 int checkpoint_find_left(struct registry *r, const char *branch, const char *name,
 			 struct checkpoint_info *ret_info) MUST_CHECK;
+/* The branch's checkpoint that its present state was written upon. */
+int checkpoint_below(struct registry *r, struct branch *b,
+		     struct checkpoint_info *ret_info) MUST_CHECK;
 /* All of a branch, the oldest first: a heap array. */
 int checkpoint_list(struct registry *r, uint32_t no, struct checkpoint_info **ret_list,
 		    size_t *ret_n) MUST_CHECK;

@@ -122,7 +122,7 @@ static int note_users(void *ctx, const struct held *one, bool own)
 
 void holdings_recount(struct registry *r, struct branch *b)
 {
-	uint32_t by = b->no;
+	uint32_t by = branch_data_no(b);
 	bool any;
 
 	{

@@ -229,6 +229,8 @@ static int make_root_locked(struct layer *l)
 
 	if (l->made)
 		return 0;
+	if (l->gone)
+		return -ESTALE;
 	rc = fd_mkdir(l->store->fd, l->dir, 0700);
 	if (rc < 0)
 		return rc;

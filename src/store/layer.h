@@ -84,14 +84,15 @@ struct layer {
 	bool leaving; /* its place is taken by a merged one; lock: store->lineage */
 	atomic_uint refs;
 	atomic_uint users; /* child layers, branches and checkpoints that stand on it */
-	/* How many of these are checkpoints of branch own_by, or layers that only those
-	 * have, besides its own way down: holdings.c. */
+	/* How many of these are checkpoints of the branch with data number own_by, or
+	 * layers that only those have, besides its own way down: holdings.c. */
 	atomic_uint own_users, own_by;
 
 	pthread_rwlock_t lock;
 	atomic_bool sealed;
 	unsigned holds; /* lock: lock; who needs the index */
 	bool loaded;    /* lock: lock */
+	bool gone;      /* lock: lock; its branch stands on another one now */
 	bool made;      /* the directory exists; lock: lock */
 	bool part_made[PART_COUNT];
 	uint64_t max_fid; /* largest number given out in it, or below it */
@@ -190,7 +191,8 @@ int layer_prepare_seal(struct layer *l) MUST_CHECK;
 /* Makes all of a sealed layer and of those below it durable; blocks. */
 int layer_flush(struct layer *l) MUST_CHECK;
 
-/* Does somebody else stand on it than the branch `no`, on whose way down it is? */
+/* Does somebody else stand on it than the branch with data number `no`, on whose way
+ * down it is? */
 static inline bool layer_is_shared(const struct layer *l, uint32_t no)
 {
 	unsigned own = atomic_load(&l->own_by) == no ? atomic_load(&l->own_users) : 0;

@@ -98,6 +98,16 @@ void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
 	o->watch_name = strdup(name); /* NULL: then nothing is watched */
 }
 
+uint32_t overlay_no(const struct overlay *o)
+{
+	return o->no;
+}
+
+bool overlay_is_gone(const struct overlay *o)
+{
+	return atomic_load(&o->gone);
+}
+
 unsigned overlay_depth(const struct overlay *o)
 {
 	return layer_depth(o->top);

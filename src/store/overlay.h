@@ -126,6 +126,10 @@ int overlay_write_file(struct overlay *o, const char *path, const void *buf, siz
 void overlay_watch(struct overlay *o, const char *name, void (*fn)(void *ctx),
 		   void *ctx);
 
+/* The number that node ids of its objects have. */
+uint32_t overlay_no(const struct overlay *o);
+/* Was the branch rolled back, so that it stands for nothing any more? */
+bool overlay_is_gone(const struct overlay *o);
 /* How many layers the branch stands on, its own top included. */
 unsigned overlay_depth(const struct overlay *o);
 

@@ -44,7 +44,8 @@ struct cowfile {
 
 struct overlay {
 	atomic_uint refs;
-	uint32_t no; /* of the branch */
+	uint32_t no;      /* its number; of a run directory that of the branch */
+	atomic_bool gone; /* the branch has another tree now */
 	/* lock: the branch's */
 	bool touched;     /* handed out since it was looked at last */
 	int64_t since_ms; /* the time of that, or of a later look that found it in use

@@ -43,10 +43,13 @@ int registry_add_to(struct branch **by_no, struct branch **by_name, struct branc
 
 int registry_add(struct registry *r, struct branch *b)
 {
+	int rc;
+
 	WRITE_SCOPE(&r->table);
-	return b->trash[0] ? registry_add_to(&r->trash_by_no, &r->trash_by_name, b,
-					     b->trash)
-			   : registry_add_to(&r->by_no, &r->by_name, b, b->name);
+	if (b->trash[0])
+		return registry_add_to(&r->trash_by_no, &r->trash_by_name, b, b->trash);
+	rc = data_number_add_locked(r, b);
+	return rc < 0 ? rc : registry_add_to(&r->by_no, &r->by_name, b, b->name);
 }
 
 struct branch *registry_find(struct registry *r, const char *name)
@@ -65,6 +68,38 @@ struct branch *registry_find_no(struct registry *r, uint32_t no)
 	READ_SCOPE(&r->table);
 	HASH_FIND(hh_no, r->by_no, &no, sizeof(no), b);
 	return b ? branch_get(b) : NULL;
+}
+
+struct branch *registry_find_data(struct registry *r, uint32_t data_no)
+{
+	struct branch *b = NULL;
+
+	READ_SCOPE(&r->table);
+	HASH_FIND(hh_no, r->by_no, &data_no, sizeof(data_no), b);
+	if (b && b->data_key)
+		b = NULL; /* it had */
+	if (!b)
+		HASH_FIND(hh_data, r->by_data, &data_no, sizeof(data_no), b);
+	return b ? branch_get(b) : NULL;
+}
+
+int data_number_add_locked(struct registry *r, struct branch *b)
+{
+	if (b->meta.data_no == 0 || b->meta.data_no == b->no)
+		return 0;
+	b->data_key = b->meta.data_no;
+	HASH_ADD(hh_data, r->by_data, data_key, sizeof(b->data_key), b);
+	if (b->hh_data.tbl)
+		return 0;
+	return -ENOMEM;
+}
+
+void data_number_drop_locked(struct registry *r, struct branch *b)
+{
+	if (b->data_key && b->hh_data.tbl)
+		HASH_DELETE(hh_data, r->by_data, b);
+	b->hh_data.tbl = NULL;
+	b->data_key = 0;
 }
 
 static int by_name_cmp(const void *pa, const void *pb)
@@ -423,6 +458,7 @@ int registry_discard(struct registry *r, struct branch *b, struct err *e)
 	{
 		WRITE_SCOPE(&r->table);
 		atomic_store(&b->discarded, true);
+		data_number_drop_locked(r, b);
 		HASH_DELETE(hh_no, r->by_no, b);
 		HASH_DELETE(hh_name, r->by_name, b);
 	}

@@ -99,6 +99,8 @@ int registry_shared_bytes(struct registry *r, uint64_t *ret_bytes) MUST_CHECK;
 /* A new reference, or NULL.  Discarded branches are found by number only. */
 struct branch *registry_find(struct registry *r, const char *name);
 struct branch *registry_find_no(struct registry *r, uint32_t no);
+/* The one whose data has this number now. */
+struct branch *registry_find_data(struct registry *r, uint32_t data_no);
 /* All living branches, sorted by name; a heap array of references ended by NULL. */
 int registry_list(struct registry *r, struct branch ***ret_list) MUST_CHECK;
 void branch_list_free(struct branch **list);

@@ -173,6 +173,8 @@ struct registry *registry_close(struct registry *r)
 			"%s: not all changes could be written; those that were fsynced "
 			"are safe",
 			r->path);
+	for (struct branch *b = r->by_no; b; b = b->hh_no.next)
+		data_number_drop_locked(r, b);
 	close_table(r, &r->by_no, &r->by_name);
 	close_table(r, &r->trash_by_no, &r->trash_by_name);
 	while (r->ndead > 0)

@@ -18,6 +18,8 @@
 
 struct branch {
 	UT_hash_handle hh_no, hh_name; /* lock: registry->table */
+	UT_hash_handle hh_data;        /* lock: likewise; in by_data, if data_key */
+	uint32_t data_key;             /* lock: likewise */
 	struct registry *reg;
 	atomic_uint refs; /* the table holds one while the branch lives */
 	uint32_t no;
@@ -70,10 +72,15 @@ struct registry {
 	pthread_rwlock_t table;
 	struct branch *by_no, *by_name;             /* lock: table */
 	struct branch *trash_by_no, *trash_by_name; /* lock: table */
-	struct checkpoint_set *checkpoints;         /* lock: table; checkpoint_priv.h */
+	/* lock: table; branches whose data has another number than they */
+	struct branch *by_data;
+	struct checkpoint_set *checkpoints; /* lock: table; checkpoint_priv.h */
 	/* lock: table; registry_on_unload's */
 	void (*forget)(void *ctx, struct branch *b, struct overlay *o, bool run);
 	void *forget_ctx;
+	/* lock: table; registry_on_rollback's */
+	void (*switched)(void *ctx, struct branch *b, struct overlay *old);
+	void *switched_ctx;
 
 	struct metric_counter tree_hits, tree_misses;
 	pthread_mutex_t stats; /* one round over all layers at a time; taken first */
@@ -88,6 +95,12 @@ struct layer *branch_top(struct branch *b);
 int branch_sync(struct branch *b) MUST_CHECK;
 /* Writes the time of its last activity, if the record's is old. */
 int branch_save_activity(struct branch *b) MUST_CHECK;
+/* What its data's node ids have: its own number, but for a rollback. */
+uint32_t branch_data_no(struct branch *b);
+/* With the table's lock held for writing: enters the data's number in by_data if it is
+ * another one than the branch's, or takes it out. */
+int data_number_add_locked(struct registry *r, struct branch *b) MUST_CHECK;
+void data_number_drop_locked(struct registry *r, struct branch *b);
 /* Enters it in the tables; the caller's reference becomes the table's. */
 int registry_add(struct registry *r, struct branch *b) MUST_CHECK;
 /* The same for one pair of tables, whose lock is held for writing. */
@@ -120,6 +133,9 @@ void record_path(const char *name, char buf[static RECORD_PATH_MAX]);
 int record_write(struct registry *r, const char *name, const char *text) MUST_CHECK;
 /* Removes a record that holds this text; when it fails it is there again. */
 int record_unlink(struct registry *r, const char *name, const char *text) MUST_CHECK;
+/* After a failed registry_save: what was there before it, as far as that can be. */
+void record_put_back(struct registry *r, const char *name,
+		     const struct branch_meta *meta);
 /* Takes one back that could not be written durably; -errno: it may be there. */
 int record_undo(struct registry *r, const char *name) MUST_CHECK;
 /* Writes the record durably, with its name in it. */

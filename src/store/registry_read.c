@@ -215,6 +215,20 @@ static int by_no(const void *pa, const void *pb)
 	return a->m.no < b->m.no ? -1 : a->m.no > b->m.no;
 }
 
+/* What the node ids in its data have. */
+static uint32_t data_no(const struct branch_meta *m)
+{
+	return m->data_no ? m->data_no : m->no;
+}
+
+static int by_data_no(const void *pa, const void *pb)
+{
+	const struct found *a = pa, *b = pb;
+	uint32_t x = data_no(&a->m), y = data_no(&b->m);
+
+	return x < y ? -1 : x > y;
+}
+
 static int by_top(const void *pa, const void *pb)
 {
 	const struct found *a = pa, *b = pb;
@@ -274,6 +288,8 @@ static int take_record(struct reading *rd, const struct found *f)
 		return rc;
 	if (f->m.no >= r->next_no)
 		r->next_no = f->m.no + 1;
+	if (f->m.data_no >= r->next_no)
+		r->next_no = f->m.data_no + 1;
 	if (f->m.top >= r->next_layer)
 		r->next_layer = f->m.top + 1;
 	if (strcmp(f->m.name, f->file) != 0 && registry_save(r, f->file, &f->m) < 0) {
@@ -362,6 +378,7 @@ static int take_records(struct reading *rd)
 		check_own_name(rd, &rd->v[i]);
 	drop_wrong(rd);
 	check_twins(rd, by_no, "another record has its number");
+	check_twins(rd, by_data_no, "another record has its data's number");
 	check_twins(rd, by_top, "another record has its layer");
 	drop_wrong(rd);
 	for (size_t i = 0; i < rd->n; i++) {

@@ -171,6 +171,22 @@ int record_rename(struct registry *r, struct branch *b, const char *from,
 	return 0;
 }
 
+void record_put_back(struct registry *r, const char *name,
+		     const struct branch_meta *meta)
+{
+	CLEAN(clean_free) char *text = record_text(name, meta);
+	char path[RECORD_PATH_MAX];
+	int rc = -ENOMEM;
+
+	record_path(name, path);
+	if (text)
+		rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
+	if (rc < 0)
+		log_error("%s/%s: cannot take back what may be in it: %s; the next "
+			  "mount may find the branch changed",
+			  r->path, path, strerror(-rc));
+}
+
 int record_undo(struct registry *r, const char *name)
 {
 	char path[RECORD_PATH_MAX];

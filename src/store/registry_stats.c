@@ -64,7 +64,7 @@ int registry_shared_bytes(struct registry *r, uint64_t *ret_bytes)
 	r->stats_round++;
 	for (size_t i = 0; list[i]; i++) {
 		if (rc == 0)
-			rc = add_shared(branch_top(list[i]), list[i]->no,
+			rc = add_shared(branch_top(list[i]), branch_data_no(list[i]),
 					r->stats_round, &blocks);
 	}
 	branch_list_free(list);

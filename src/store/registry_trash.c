@@ -87,6 +87,7 @@ int registry_trash(struct registry *r, struct branch *b, struct err *e)
 		return rc;
 	FAULT_POINT("registry.trashed");
 	WRITE_SCOPE(&r->table);
+	data_number_drop_locked(r, b);
 	HASH_DELETE(hh_no, r->by_no, b);
 	HASH_DELETE(hh_name, r->by_name, b);
 	memcpy(b->trash, name, sizeof(b->trash));
@@ -150,7 +151,8 @@ int registry_restore(struct registry *r, struct branch *b, const char *name,
 	atomic_store(&b->trashed, false);
 	atomic_store(&b->discarded, false);
 	registry_name_in_children(r, b);
-	if (registry_add_to(&r->by_no, &r->by_name, b, b->name) < 0)
+	if (data_number_add_locked(r, b) < 0 ||
+	    registry_add_to(&r->by_no, &r->by_name, b, b->name) < 0)
 		log_error("branch %s: out of memory; it is back at the next mount",
 			  name);
 	return 0;

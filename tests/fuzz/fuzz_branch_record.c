@@ -14,6 +14,7 @@ static void check(const struct branch_meta *m)
 	MUST(m->no > 0 && m->no < UINT32_C(1) << 26);
 	MUST(m->top > 0 && m->top != m->base);
 	MUST(m->mode <= 07777);
+	MUST(m->data_no < UINT32_C(1) << 26);
 	MUST(m->created >= 0 && m->last_active >= 0 && m->expires >= 0);
 	MUST(memchr(m->name, '\0', sizeof(m->name)));
 	MUST(memchr(m->parent, '\0', sizeof(m->parent)));

@@ -37,6 +37,8 @@ log
 owner
 parent
 protected
+reset
+rollback
 state
 status
 status.json

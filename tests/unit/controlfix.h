@@ -41,7 +41,11 @@ static struct {
 		fleet_done done;
 		void *ctx;
 	} held;
-	unsigned wants[4], reclaims, clears, keeps;
+	unsigned wants[5], reclaims, clears, keeps;
+	enum pm_state state; /* of all servers */
+	bool helds;
+	unsigned rollbacks, rolled_to, releases, runs, renewals;
+	int rollback_rc, release_rc;
 	bool in_use;
 	bool touch; /* whoever asks is too late: it was just used */
 	int in_use_rc;
@@ -235,6 +239,21 @@ int checkpoint_take(struct registry *r, struct branch *b,
 	(void)snprintf(world.checkpoint.branch, sizeof(world.checkpoint.branch), "%s",
 		       b->info.name);
 	*ret_info = world.checkpoint;
+	return 0;
+}
+
+int registry_rollback(struct registry *r, struct branch *b,
+		      const struct rollback_spec *spec,
+		      struct checkpoint_info *ret_before, struct err *e)
+{
+	(void)r;
+	LOCK_SCOPE(&lock);
+	assert_true(world.helds); /* nobody may be running on it */
+	if (world.rollback_rc < 0)
+		return err_set(e, world.rollback_rc, "the disk is broken");
+	world.rolled_to = spec->parent ? 0 : spec->seq;
+	*ret_before = (struct checkpoint_info){.no = b->info.no, .seq = 99};
+	world.rollbacks++;
 	return 0;
 }
 
@@ -515,6 +534,8 @@ void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done
 	(void)b;
 	LOCK_SCOPE(&lock);
 	world.wants[want]++;
+	if (want == PM_WANT_HELD)
+		world.helds = true;
 	if (!world.hold_want) {
 		answer_soon(done, ctx);
 		return;
@@ -522,6 +543,36 @@ void fleet_want(struct fleet *f, struct branch *b, enum pm_want want, fleet_done
 	world.held.done = done;
 	world.held.ctx = ctx;
 	(void)pthread_cond_broadcast(&changed);
+}
+
+void fleet_status(struct fleet *f, struct branch *b, struct pm_status *ret_st)
+{
+	(void)f;
+	(void)b;
+	*ret_st = (struct pm_status){.state = world.state};
+}
+
+void fleet_release(struct fleet *f, struct branch *b, bool renewed, bool run,
+		   fleet_done done, void *ctx)
+{
+	struct err e = ERR_INIT;
+	int rc;
+
+	(void)f;
+	(void)b;
+	{
+		LOCK_SCOPE(&lock);
+		assert_true(world.helds);
+		world.helds = false;
+		world.releases++;
+		world.runs += run;
+		world.renewals += renewed;
+		rc = run ? world.release_rc : 0;
+	}
+	if (rc < 0)
+		(void)err_set(&e, rc, "it does not start");
+	done(ctx, rc, &e);
+	err_fini(&e);
 }
 
 void fleet_keep(struct fleet *f, struct branch *b)

@@ -7,6 +7,7 @@
 
 #include "store/check.h"
 #include "store/checkpoint.h"
+#include "store/registry_priv.h"
 
 static const struct checkpoint_meta sample = {
 	.branch_no = 12,
@@ -413,6 +414,254 @@ static void test_holdings(void **state)
 	assert_true(held(fx, &c2) >= 320 * 1024);
 }
 
+static int roll(struct fixture *fx, struct branch *b, const char *to,
+		struct branch *parent, struct checkpoint_info *ret_before)
+{
+	struct rollback_spec spec = {.parent = parent};
+	struct err e = ERR_INIT;
+	int rc;
+
+	if (to)
+		spec.seq = find(fx, b, to).seq;
+	rc = registry_rollback(fx->reg, b, &spec, ret_before, &e);
+	err_fini(&e);
+	return rc;
+}
+
+static unsigned switches;
+
+static void on_switch(void *ctx, struct branch *b, struct overlay *old)
+{
+	assert_ptr_equal(ctx, &switches);
+	assert_non_null(b);
+	assert_true(!old || overlay_is_gone(old));
+	switches++;
+}
+
+/* The branch whose data has this number is b, or there is none. */
+static void expect_data(struct fixture *fx, uint32_t data_no, const struct branch *b)
+{
+	struct branch *found = registry_find_data(fx->reg, data_no);
+
+	assert_ptr_equal(found, b);
+	branch_put(found);
+}
+
+/* What is open in the old tree, and what is written to it, is seen nowhere. */
+static void test_rollback_open(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main);
+	CLEAN(overlay_putp) struct overlay *old = NULL;
+	struct checkpoint_info before;
+	struct cowfile *f;
+	struct node_attr at;
+
+	registry_on_rollback(fx->reg, on_switch, &switches);
+	switches = 0;
+	assert_int_equal(write_in(a, "base/1", "one"), 0);
+	assert_int_equal(take(fx, a, "c1"), 0);
+	assert_int_equal(write_in(a, "base/1", "two"), 0);
+	assert_int_equal(branch_data_get(a, &old), 0);
+	assert_int_equal(overlay_walk(old, "base/1", &at), 0);
+	assert_int_equal(overlay_open(old, at.fid, &f), 0);
+	assert_int_equal(roll(fx, a, "c1", NULL, &before), 0);
+	assert_int_equal(switches, 1);
+	assert_true(overlay_is_gone(old));
+	assert_true(cowfile_write(f, "FIVE!", 5, 0) < 0);
+	overlay_close(old, f);
+	assert_int_equal(overlay_write_file(old, "new", "x", 1, 0600), -ESTALE);
+	expect(a, "new", NULL);
+	expect(a, "base/1", "one");
+	assert_int_equal(roll(fx, a, before.name, NULL, &before), 0);
+	assert_int_equal(switches, 2);
+	expect(a, "new", NULL);
+	expect(a, "base/1", "two");
+	branch_put(a);
+}
+
+static void test_rollback(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main), *c;
+	struct checkpoint_info before, again;
+	uint32_t no = branch_no(a), data_no;
+
+	assert_int_equal(write_in(a, "base/1", "one"), 0);
+	assert_int_equal(take(fx, a, "c1"), 0);
+	assert_int_equal(write_in(a, "base/1", "two"), 0);
+	assert_int_equal(write_in(a, "postmaster.pid", "77"), 0);
+	c = make(fx, "c", a);
+	assert_int_equal(write_in(a, "base/1", "three"), 0);
+	assert_int_equal(branch_data_no(a), no);
+	assert_int_equal(roll(fx, a, "c1", NULL, &before), 0);
+	assert_true(strncmp(before.name, "before-rollback-20", 18) == 0);
+	assert_int_equal(before.kind, CHECKPOINT_SAFETY);
+	data_no = branch_data_no(a);
+	assert_true(data_no != no);
+	expect_data(fx, data_no, a);
+	expect_data(fx, no, NULL);
+	expect(a, "base/1", "one");
+	expect(a, "postmaster.pid", NULL);
+	expect(c, "base/1", "two");
+	assert_int_equal(write_in(a, "base/1", "four"), 0);
+	expect(c, "base/1", "two");
+	assert_int_equal(roll(fx, a, before.name, NULL, &again), 0);
+	assert_string_not_equal(again.name, before.name);
+	expect(a, "base/1", "three");
+	assert_int_equal(roll(fx, a, again.name, NULL, &again), 0);
+	expect(a, "base/1", "four");
+	data_no = branch_data_no(a);
+	branch_put(a);
+	branch_put(c);
+	reopen(fx);
+	a = registry_find(fx->reg, "a");
+	assert_int_equal(branch_data_no(a), data_no);
+	expect_data(fx, data_no, a);
+	expect(a, "base/1", "four");
+	expect_branch(fx, "c", "two");
+	/* in the trash and back */
+	assert_int_equal(registry_trash(fx->reg, a, NULL), 0);
+	expect_data(fx, data_no, NULL);
+	assert_int_equal(registry_restore(fx->reg, a, "a", 0, NULL), 0);
+	expect_data(fx, data_no, a);
+	c = make(fx, "d", a);
+	assert_true(branch_no(c) > data_no);
+	expect(c, "base/1", "four");
+	branch_put(c);
+	branch_put(a);
+}
+
+/* Whether its server was prepared goes with the state that is brought back. */
+static void test_rollback_prepared(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main);
+	struct checkpoint_info before;
+	struct branch_info info;
+
+	assert_int_equal(take(fx, a, "unprepared"), 0);
+	assert_int_equal(branch_set_flag(a, BRANCH_PREPARED, true, NULL), 0);
+	assert_int_equal(branch_set_flag(a, BRANCH_STOPPED_BY_HAND, true, NULL), 0);
+	assert_int_equal(branch_set_expires(a, 4000000000, NULL), 0);
+	assert_int_equal(take(fx, a, "prepared"), 0);
+	assert_int_equal(roll(fx, a, "unprepared", NULL, &before), 0);
+	branch_info(a, &info);
+	assert_false(info.prepared);
+	assert_true(info.stopped_by_hand);
+	assert_int_equal(info.expires, 4000000000);
+	assert_int_equal(roll(fx, a, "prepared", NULL, &before), 0);
+	branch_info(a, &info);
+	assert_true(info.prepared);
+	assert_int_equal(branch_set_flag(a, BRANCH_PROTECTED, true, NULL), 0);
+	assert_int_equal(roll(fx, a, "prepared", NULL, &before), -EPERM);
+	branch_put(a);
+}
+
+static void test_reset(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *p = make(fx, "p", fx->main), *a;
+	struct checkpoint_info info, before;
+	struct branch_info bi;
+
+	assert_int_equal(write_in(p, "base/1", "one"), 0);
+	assert_int_equal(take(fx, p, "c"), 0);
+	info = find(fx, p, "c");
+	a = make_from(fx, "a", p, &info);
+	assert_int_equal(write_in(a, "base/1", "mine"), 0);
+	assert_int_equal(branch_set_flag(a, BRANCH_PREPARED, true, NULL), 0);
+	assert_int_equal(write_in(p, "base/1", "two"), 0);
+	assert_int_equal(roll(fx, a, NULL, p, &before), 0);
+	assert_true(strncmp(before.name, "before-reset-20", 15) == 0);
+	expect(a, "base/1", "two");
+	branch_info(a, &bi);
+	assert_false(bi.prepared);
+	assert_string_equal(bi.parent, "p");
+	assert_string_equal(bi.parent_checkpoint, "");
+	assert_int_equal(write_in(p, "base/1", "three"), 0);
+	assert_int_equal(write_in(a, "base/1", "again"), 0);
+	expect(p, "base/1", "three");
+	branch_put(a);
+	branch_put(p);
+	reopen(fx);
+	expect_branch(fx, "a", "again");
+	expect_branch(fx, "p", "three");
+	a = registry_find(fx->reg, "a");
+	assert_int_equal(roll(fx, a, before.name, NULL, &before), 0);
+	expect(a, "base/1", "mine");
+	p = registry_find(fx->reg, "p");
+	assert_int_equal(registry_discard(fx->reg, p, NULL), 0);
+	assert_int_equal(roll(fx, a, NULL, p, &before), -ENOENT);
+	expect(a, "base/1", "mine");
+	branch_put(p);
+	branch_put(a);
+}
+
+/* What a rollback leaves behind is its checkpoint's, and comes back with that. */
+static void test_rollback_holdings(void **state)
+{
+	struct fixture *fx = *state;
+	struct branch *a = make(fx, "a", fx->main);
+	struct checkpoint_info before, below;
+	unsigned layers;
+
+	fill(a, "one", 256);
+	assert_int_equal(take(fx, a, "c1"), 0);
+	layers = count_layers(fx);
+	assert_int_equal(checkpoint_below(fx->reg, a, &below), 0);
+	assert_string_equal(below.name, "c1");
+	fill(a, "two", 128);
+	assert_int_equal(roll(fx, a, "c1", NULL, &before), 0);
+	assert_int_equal(registry_reclaim(fx->reg), 0); /* the top that was left */
+	assert_true(held(fx, &before) >= 128 * 1024);
+	assert_true(held(fx, &before) < 256 * 1024);
+	assert_true(own(a) >= 256 * 1024 && own(a) < 384 * 1024);
+	assert_true(blocks_of(a, "one") >= 512);
+	assert_int_equal(checkpoint_below(fx->reg, a, &below), 0);
+	assert_string_equal(below.name, "c1");
+	assert_int_equal(drop(fx, &before), 0);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_int_equal(count_layers(fx), layers);
+	assert_true(own(a) >= 256 * 1024 && own(a) < 384 * 1024);
+	fill(a, "three", 64);
+	assert_int_equal(roll(fx, a, "c1", NULL, &before), 0);
+	branch_put(a);
+	/* it goes with its branch, and c1 stays */
+	discard(fx, "a");
+	assert_int_equal(count_layers(fx), layers);
+	assert_int_equal(checkpoint_find_seq(fx->reg, before.no, before.seq, &below),
+			 -ENOENT);
+	assert_int_equal(checkpoint_find_left(fx->reg, "a", "c1", &below), 0);
+	assert_true(held(fx, &below) >= 256 * 1024);
+}
+
+/* Two that claim the same number for their data: neither is served. */
+static void test_data_twins(void **state)
+{
+	struct fixture *fx = *state;
+	struct checkpoint_info before;
+	struct branch *a = make(fx, "a", fx->main);
+	struct branch_meta m;
+
+	assert_int_equal(take(fx, a, "c"), 0);
+	assert_int_equal(roll(fx, a, "c", NULL, &before), 0);
+	branch_put(a);
+	make_with(fx, "b", "main", NULL);
+	get_meta(fx, "b", &m);
+	m.data_no = before.no; /* it was a's, and is nobody's any more */
+	put_meta(fx, "b", &m);
+	reopen(fx);
+	expect_branch(fx, "b", "table");
+	get_meta(fx, "a", &m);
+	m.data_no = before.no;
+	put_meta(fx, "a", &m);
+	reopen(fx);
+	expect_branch(fx, "a", NULL);
+	expect_branch(fx, "b", NULL);
+	expect_branch(fx, "main", "table");
+}
+
 static void on_damage(void *ctx, const char *path, const char *branches,
 		      const char *why)
 {
@@ -526,11 +775,22 @@ static void test_no_leftovers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_record), cmocka_unit_test(test_bad_records),
-		STORE_TEST(test_take),         STORE_TEST(test_unchanged),
-		STORE_TEST(test_rename),       STORE_TEST(test_outlives),
-		STORE_TEST(test_trash),        STORE_TEST(test_holdings),
-		STORE_TEST(test_damage),       STORE_TEST(test_lost_layer),
+		cmocka_unit_test(test_record),
+		cmocka_unit_test(test_bad_records),
+		STORE_TEST(test_take),
+		STORE_TEST(test_unchanged),
+		STORE_TEST(test_rename),
+		STORE_TEST(test_outlives),
+		STORE_TEST(test_trash),
+		STORE_TEST(test_holdings),
+		STORE_TEST(test_rollback_open),
+		STORE_TEST(test_rollback),
+		STORE_TEST(test_rollback_prepared),
+		STORE_TEST(test_reset),
+		STORE_TEST(test_rollback_holdings),
+		STORE_TEST(test_data_twins),
+		STORE_TEST(test_damage),
+		STORE_TEST(test_lost_layer),
 		STORE_TEST(test_no_leftovers),
 	};
 

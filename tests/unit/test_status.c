@@ -168,6 +168,16 @@ void branch_info(struct branch *b, struct branch_info *ret_info)
 	*ret_info = b->info;
 }
 
+int checkpoint_below(struct registry *r, struct branch *b,
+		     struct checkpoint_info *ret_info)
+{
+	(void)r;
+	if (b->info.checkpoints == 0)
+		return -ENOENT;
+	(void)snprintf(ret_info->name, sizeof(ret_info->name), "c2");
+	return 0;
+}
+
 int branch_own_bytes(struct branch *b, uint64_t *ret_bytes)
 {
 	*ret_bytes = b->bytes;
@@ -254,6 +264,11 @@ static void test_values(void **state)
 	check(STATUS_OWNER, &branches[1], "0 root\n");
 	check(STATUS_EXPIRES, &branches[0], "2026-11-23T10:00:00Z\n");
 	check(STATUS_EXPIRES, &branches[1], "never\n");
+	check(STATUS_ROLLBACK, &branches[0], "c2\n");
+	check(STATUS_ROLLBACK, &branches[1], "");
+	check(STATUS_RESET, &branches[0], "parent\n");
+	check(STATUS_RESET, &branches[1], "");
+	check(STATUS_RESET, &branches[2], "");
 	check(STATUS_PROTECTED, &branches[0], "0\n");
 	check(STATUS_PROTECTED, &branches[1], "1\n");
 	check(STATUS_TRASHED, &branches[0],
