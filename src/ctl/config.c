@@ -35,7 +35,8 @@ enum config_type {
 	CONFIG_TIME,    /* seconds; "never" is 0 */
 	CONFIG_TIMEOUT, /* seconds, at least one */
 	CONFIG_SIZE,
-	CONFIG_RUN, /* a number from 2 on; "never" is 0 */
+	CONFIG_RUN,   /* a number from 2 on; "never" is 0 */
+	CONFIG_COUNT, /* a number from 1 on */
 };
 
 struct config_row {
@@ -63,6 +64,12 @@ static const struct config_row config_rows[] = {
 	    "how far ahead the end of a branch's life may be set"),
 	ROW("branch", "trash", trash_s, CONFIG_TIME, "0", true,
 	    "how long discarded branches are kept in .trash"),
+	ROW("branch", "auto_checkpoint", auto_checkpoint_s, CONFIG_TIME, "never", true,
+	    "take a checkpoint of a branch that is written so often"),
+	ROW("branch", "keep", keep, CONFIG_COUNT, "24", true,
+	    "how many of these a branch keeps, fewer the older they are"),
+	ROW("branch", "keep_safety", keep_safety_s, CONFIG_TIME, "7d", true,
+	    "how long checkpoints from before a rollback or reset are kept"),
 	ROW("branch", "reserve", reserve_bytes, CONFIG_SIZE, "1G", true,
 	    "refuse new branches when the store has less free space"),
 	ROW("branch", "squash", squash_layers, CONFIG_RUN, "8", true,
@@ -216,6 +223,12 @@ static int parse_number(enum config_type type, const char *value, uint64_t *ret_
 	if (type == CONFIG_RUN) {
 		*ret_wants = "a number of layers, at least 2, or never";
 		return parse_run(value, ret_v);
+	}
+	if (type == CONFIG_COUNT) {
+		*ret_wants = "a number of at least 1, such as 24";
+		return text_parse_u64(value, 10, 10000, ret_v) < 0 || *ret_v == 0
+			       ? -EINVAL
+			       : 0;
 	}
 	if (type == CONFIG_TIME && strcmp(value, "never") == 0) {
 		*ret_v = 0;

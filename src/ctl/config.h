@@ -26,7 +26,10 @@ struct config {
 	uint64_t ttl_s, max_ttl_s; /* 0: never */
 	uint64_t trash_s;          /* 0: discarded branches are not kept */
 	uint64_t reserve_bytes;
-	uint64_t squash_layers; /* 0: never */
+	uint64_t squash_layers;     /* 0: never */
+	uint64_t auto_checkpoint_s; /* 0: never */
+	uint64_t keep;              /* of these, for each branch */
+	uint64_t keep_safety_s;     /* 0: they stay */
 	uint64_t start_timeout_s;
 	/* [server] */
 	char *bin_dir; /* "auto" or a directory */

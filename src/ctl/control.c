@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/self.h"
 #include "base/text.h"
+#include "ctl/autocheckpoint.h"
 #include "ctl/expiry.h"
 #include "ctl/request.h"
 #include "store/squash.h"
@@ -87,6 +88,8 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 		rc = loop_timer_new(l, upkeep_due, c, &c->upkeep_timer);
 	if (rc == 0)
 		rc = expiry_new(c, &c->expiry);
+	if (rc == 0)
+		rc = autocheckpoint_new(c, &c->autocheckpoint);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	rc = audit_open(registry_dirfd(r), registry_path(r), &c->audit);
@@ -111,6 +114,7 @@ void control_configure(struct control *c, const struct config *cfg)
 	}
 	audit_reopen(c->audit);
 	expiry_soon(c); /* the trash may be kept for less long */
+	autocheckpoint_soon(c->autocheckpoint);
 }
 
 struct control *control_free(struct control *c)
@@ -119,12 +123,13 @@ struct control *control_free(struct control *c)
 
 	if (!c)
 		return NULL;
-	(void)expiry_free(c->expiry);           /* returns NULL */
-	(void)loop_timer_free(c->upkeep_timer); /* returns NULL */
-	(void)errors_free(c->errors);           /* returns NULL */
-	(void)metrics_free(c->metrics);         /* returns NULL */
-	(void)audit_close(c->audit);            /* returns NULL */
-	(void)pthread_mutex_destroy(&c->lock);  /* nobody holds it */
+	(void)autocheckpoint_free(c->autocheckpoint); /* returns NULL */
+	(void)expiry_free(c->expiry);                 /* returns NULL */
+	(void)loop_timer_free(c->upkeep_timer);       /* returns NULL */
+	(void)errors_free(c->errors);                 /* returns NULL */
+	(void)metrics_free(c->metrics);               /* returns NULL */
+	(void)audit_close(c->audit);                  /* returns NULL */
+	(void)pthread_mutex_destroy(&c->lock);        /* nobody holds it */
 	free(c->answer);
 	free(c->mountpoint);
 	free(c->superuser);

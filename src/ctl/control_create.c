@@ -47,14 +47,13 @@ static int free_space(struct registry *r, uint64_t *ret_bytes)
 	return rc;
 }
 
-int request_check_reserve(struct request *rq)
+int control_check_reserve(struct control *c, struct err *e)
 {
-	struct control *c = rq->c;
 	uint64_t reserve, available = 0;
 	int rc = free_space(c->registry, &available);
 
 	if (rc < 0)
-		return err_set(&rq->err, rc, "cannot ask the store's free space: %s",
+		return err_set(e, rc, "cannot ask the store's free space: %s",
 			       strerrordesc_np(-rc));
 	{
 		LOCK_SCOPE(&c->lock);
@@ -62,14 +61,19 @@ int request_check_reserve(struct request *rq)
 	}
 	if (available >= reserve)
 		return 0;
-	(void)err_set(&rq->err, -ENOSPC,
+	(void)err_set(e, -ENOSPC,
 		      "the store has %llu MiB of free space, less than its reserve of "
 		      "%llu MiB",
 		      (unsigned long long)(available >> 20),
 		      (unsigned long long)(reserve >> 20));
-	return err_hint(&rq->err,
-			"discard branches with rmdir, or lower reserve in [branch] "
-			"of the configuration");
+	(void)err_hint(e, "discard branches with rmdir, or lower reserve in [branch] "
+			  "of the configuration");
+	return -ENOSPC;
+}
+
+int request_check_reserve(struct request *rq)
+{
+	return control_check_reserve(rq->c, &rq->err);
 }
 
 /* The parent's server did not make its commits durable: why, for .error. */

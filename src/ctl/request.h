@@ -48,6 +48,7 @@ struct control {
 	bool upkeep_again;        /* lock: lock */
 	struct loop_timer *upkeep_timer;
 	struct expiry *expiry;
+	struct autocheckpoint *autocheckpoint;
 };
 
 struct request {
@@ -134,6 +135,8 @@ int control_check_ours(struct control *c, struct branch *b, struct err *e) MUST_
 /* What the fleet says about a stop or start, for .error: the branch `what`. */
 void request_take_fleet_error(struct request *rq, int rc, const struct err *e,
 			      const char *what);
+/* Does the store have more space than its reserve? */
+int control_check_reserve(struct control *c, struct err *e) MUST_CHECK;
 /* control_create.c, on the pool; what cannot be is in rq->err.  Does the store have
  * more space than its reserve? */
 int request_check_reserve(struct request *rq) MUST_CHECK;

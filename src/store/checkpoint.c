@@ -279,6 +279,14 @@ static bool has_changed(struct registry *r, struct branch *b,
 	return last ? b->top->parent != last->layer : !b->top->fresh;
 }
 
+bool checkpoint_is_wanted(struct registry *r, struct branch *b)
+{
+	uint32_t seq;
+
+	LOCK_SCOPE(&r->change);
+	return !atomic_load(&b->discarded) && has_changed(r, b, newest(r, b->no, &seq));
+}
+
 int checkpoint_take_locked(struct registry *r, struct branch *b,
 			   const struct checkpoint_spec *spec,
 			   struct checkpoint_meta *ret_meta, struct err *e)

@@ -41,6 +41,8 @@ struct checkpoint_spec {
 int checkpoint_take(struct registry *r, struct branch *b,
 		    const struct checkpoint_spec *spec,
 		    struct checkpoint_info *ret_info, struct err *e) MUST_CHECK;
+/* Was something written since the last one, so that if_changed takes one? */
+bool checkpoint_is_wanted(struct registry *r, struct branch *b);
 /* Drops it; what only it holds is freed in the background.  -ENOENT. */
 int checkpoint_drop(struct registry *r, uint32_t no, uint32_t seq,
 		    struct err *e) MUST_CHECK;

@@ -242,6 +242,23 @@ int checkpoint_take(struct registry *r, struct branch *b,
 	return 0;
 }
 
+int checkpoint_list(struct registry *r, uint32_t no, struct checkpoint_info **ret_list,
+		    size_t *ret_n)
+{
+	(void)r;
+	(void)no;
+	*ret_list = NULL;
+	*ret_n = 0;
+	return 0;
+}
+
+bool checkpoint_is_wanted(struct registry *r, struct branch *b)
+{
+	(void)r;
+	(void)b;
+	return false;
+}
+
 int registry_rollback(struct registry *r, struct branch *b,
 		      const struct rollback_spec *spec,
 		      struct checkpoint_info *ret_before, struct err *e)
