@@ -30,6 +30,7 @@ struct config {
 	uint64_t auto_checkpoint_s; /* 0: never */
 	uint64_t keep;              /* of these, for each branch */
 	uint64_t keep_safety_s;     /* 0: they stay */
+	uint64_t cold_after_s;      /* 0: never */
 	uint64_t start_timeout_s;
 	/* [server] */
 	char *bin_dir; /* "auto" or a directory */

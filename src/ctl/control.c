@@ -19,6 +19,7 @@
 #include "ctl/autocheckpoint.h"
 #include "ctl/expiry.h"
 #include "ctl/request.h"
+#include "store/chill.h"
 #include "store/squash.h"
 
 #include <assert.h>
@@ -463,22 +464,30 @@ static void unload(struct control *c)
 #define SQUASH_STEP_BYTES (UINT64_C(8) << 20)
 #define SQUASH_STEPS 8
 
-static void squash(struct control *c)
+static void squash_and_chill(struct control *c)
 {
 	unsigned layers;
+	uint64_t cold_after_s;
 	int rc = 1;
 
 	{
 		LOCK_SCOPE(&c->lock);
 		layers = (unsigned)c->cfg->squash_layers;
+		cold_after_s = c->cfg->cold_after_s;
 	}
 	self_io_idle(true);
 	for (unsigned i = 0; rc > 0 && i < SQUASH_STEPS; i++)
 		rc = registry_squash(c->registry, layers, SQUASH_STEP_BYTES);
-	self_io_idle(false);
 	if (rc < 0)
 		log_warn("cannot merge layers: %s; trying again in some minutes",
 			 strerrordesc_np(-rc));
+	rc = 1;
+	for (unsigned i = 0; rc > 0 && i < SQUASH_STEPS; i++)
+		rc = registry_chill(c->registry, cold_after_s, SQUASH_STEP_BYTES);
+	if (rc < 0)
+		log_warn("cannot compress layers: %s; trying again in some minutes",
+			 strerrordesc_np(-rc));
+	self_io_idle(false);
 }
 
 static void upkeep_job(void *ctx)
@@ -499,7 +508,7 @@ static void upkeep_job(void *ctx)
 				 "trying again after the next rmdir",
 				 strerrordesc_np(-rc));
 		unload(c);
-		squash(c);
+		squash_and_chill(c);
 		LOCK_SCOPE(&c->lock);
 		again = c->upkeep_again;
 		c->upkeep_again = false;

@@ -227,6 +227,12 @@ static void render_store(struct metric_text *t, struct registry *r)
 	metric_family(t, METRIC_COUNTER, "pgbranchfs_layers_merged_total",
 		      "Layers that were merged with others to one.");
 	metric_sample(t, st.layers_merged, NULL);
+	metric_family(t, METRIC_COUNTER, "pgbranchfs_cold_files_total",
+		      "Files of layers that were compressed.");
+	metric_sample(t, st.cold_files, NULL);
+	metric_family(t, METRIC_COUNTER, "pgbranchfs_cold_saved_bytes_total",
+		      "What that freed on disk.");
+	metric_sample(t, st.cold_saved_bytes, NULL);
 	render_caches(t, &st);
 	if (registry_shared_bytes(r, &shared_bytes) == 0) {
 		metric_family(t, METRIC_GAUGE, "pgbranchfs_shared_bytes",

@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "store/cold.h"
 #include "store/layer.h"
 
 #include <fcntl.h>
@@ -199,6 +200,9 @@ struct bfile *bfile_put(struct bfile *f)
 	clean_fd(&f->fd);
 	if (f->has_map)
 		blockmap_fini(&f->map);
+	if (f->index)
+		cold_index_fini(f->index);
+	free(f->index);
 	dsync_fini(&f->data);
 	dsync_fini(&f->map_sync);
 	(void)pthread_mutex_destroy(&f->lock);
@@ -208,7 +212,10 @@ struct bfile *bfile_put(struct bfile *f)
 
 void bfile_path(const struct bfile *f, char buf[static BFILE_PATH_MAX])
 {
-	layer_part_path(f->layer, f->kind == BFILE_FULL ? PART_FULL : PART_DELTA,
+	layer_part_path(f->layer,
+			f->cold                 ? PART_COLD
+			: f->kind == BFILE_FULL ? PART_FULL
+						: PART_DELTA,
 			f->fid, buf);
 }
 
@@ -286,6 +293,95 @@ void bfile_adopt_fd(struct bfile *f, int fd)
 		f->used = true;
 	}
 	cache_add(f->layer->store->fds, f);
+}
+
+/* The index of a cold file, read at first use; its descriptor is pinned. */
+static int need_index(struct bfile *f, int fd)
+{
+	struct cold_index *x;
+	char path[BFILE_PATH_MAX];
+	int rc;
+
+	LOCK_SCOPE(&f->lock);
+	if (f->index)
+		return 0;
+	x = calloc(1, sizeof(*x));
+	if (!x)
+		return -ENOMEM;
+	bfile_path(f, path);
+	rc = cold_index_load(fd, path, f->fid, x);
+	if (rc == 0 && x->delta != (f->kind == BFILE_DELTA)) {
+		log_error("%s: is of another kind of file, refusing it", path);
+		cold_index_fini(x);
+		rc = -EIO;
+	}
+	if (rc < 0)
+		free(x);
+	else
+		f->index = x;
+	return rc;
+}
+
+ssize_t bfile_pread(struct bfile *f, void *buf, size_t len, uint64_t off)
+{
+	int fd = bfile_pin(f);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	n = f->cold ? need_index(f, fd) : 0;
+	if (n == 0)
+		n = f->cold ? cold_pread(f, fd, buf, len, off)
+			    : fd_pread_full(fd, buf, len, off);
+	bfile_unpin(f);
+	return n;
+}
+
+int bfile_stat(struct bfile *f, struct stat *ret_st)
+{
+	int fd = bfile_pin(f), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = fstat(fd, ret_st) < 0 ? -errno : 0;
+	if (rc == 0 && f->cold)
+		rc = need_index(f, fd);
+	if (rc == 0 && f->cold)
+		ret_st->st_size = (off_t)f->index->size_bytes;
+	bfile_unpin(f);
+	return rc;
+}
+
+/* Frames of zeros are its holes. */
+static int64_t seek_cold(const struct cold_index *x, uint64_t off, int whence)
+{
+	if (off >= x->size_bytes)
+		return -ENXIO;
+	for (uint32_t i = (uint32_t)(off / x->frame_bytes); i < x->n; i++) {
+		uint64_t at = (uint64_t)i * x->frame_bytes;
+
+		if ((x->offs[i + 1] > x->offs[i]) == (whence == SEEK_DATA))
+			return (int64_t)(at > off ? at : off);
+	}
+	return whence == SEEK_DATA ? -ENXIO : (int64_t)x->size_bytes;
+}
+
+int64_t bfile_seek(struct bfile *f, uint64_t off, int whence)
+{
+	int fd = bfile_pin(f);
+	int64_t at;
+
+	if (fd < 0)
+		return fd;
+	if (f->cold) {
+		at = need_index(f, fd);
+		at = at < 0 ? at : seek_cold(f->index, off, whence);
+	} else {
+		at = lseek(fd, (off_t)off, whence);
+		at = at < 0 ? -errno : at;
+	}
+	bfile_unpin(f);
+	return at;
 }
 
 void bfile_wrote(struct bfile *f)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * bfile.h - a backing file: what one layer holds of one file's bytes, either all of
- * it (full/FID) or the blocks that its map names (delta/FID with map/FID).
+ * it (full/FID) or the blocks that its map names (delta/FID with map/FID).  In a sealed
+ * layer the bytes of either may be compressed: then they are in cold/FID.
  *
  * Descriptors come from a cache of bounded size: bfile_pin opens if need be and
  * keeps the file open until bfile_unpin.  A file with writes that no fsync
@@ -15,6 +16,7 @@
 #define STORE_BFILE_H
 
 #include "store/blockmap.h"
+#include "store/coldfile.h"
 #include "store/dsync.h"
 #include "store/names.h"
 
@@ -38,11 +40,13 @@ struct bfile {
 	bool in_cache;             /* lock: the cache's */
 	struct bfile *prev, *next; /* lock: the cache's; ring */
 
-	struct dsync data;     /* writes against fdatasync */
-	bool has_map;          /* loaded or new */
-	struct blockmap map;   /* BFILE_DELTA */
-	struct dsync map_sync; /* changes of the map against its record */
-	bool cut;              /* the line was lowered since the map was saved */
+	struct dsync data;        /* writes against fdatasync */
+	bool has_map;             /* loaded or new */
+	struct blockmap map;      /* BFILE_DELTA */
+	struct dsync map_sync;    /* changes of the map against its record */
+	bool cold;                /* compressed; stays so while it is in an index */
+	struct cold_index *index; /* lock: lock; of a cold one, once it was needed */
+	bool cut;                 /* the line was lowered since the map was saved */
 };
 
 int fdcache_new(unsigned max_fds, struct fdcache **ret_cache) MUST_CHECK;
@@ -57,6 +61,12 @@ struct bfile *bfile_put(struct bfile *f); /* NULL is fine; returns NULL */
 
 /* The descriptor (writable if the layer is not sealed); -errno. */
 int bfile_pin(struct bfile *f) MUST_CHECK;
+/* What it holds, whether it is compressed or not: as fd_pread_full, fstat(2) with the
+ * size of the bytes, and lseek(2) with SEEK_DATA or SEEK_HOLE. */
+ssize_t bfile_pread(struct bfile *f, void *buf, size_t len,
+		    uint64_t off_bytes) MUST_CHECK;
+int bfile_stat(struct bfile *f, struct stat *ret_st) MUST_CHECK;
+int64_t bfile_seek(struct bfile *f, uint64_t off_bytes, int whence) MUST_CHECK;
 void bfile_unpin(struct bfile *f);
 /* Closes the descriptor now unless it is in use: the file was removed, and its space
  * is free only then. */

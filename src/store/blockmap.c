@@ -16,7 +16,8 @@
  */
 #include "store/blockmap.h"
 
-#include <endian.h>
+#include "base/bytes.h"
+
 #include <string.h>
 #include <zlib.h>
 
@@ -108,40 +109,6 @@ uint64_t blockmap_run(const struct blockmap *m, uint64_t blkno, uint64_t max,
 	while (n < max && blockmap_owns(m, blkno + n) == owned)
 		n++;
 	return n;
-}
-
-static void put16(uint8_t *p, uint16_t v)
-{
-	v = htole16(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static void put64(uint8_t *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le32toh(v);
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
 }
 
 int blockmap_encode(const struct blockmap *m, uint32_t layer_id, uint64_t fid,

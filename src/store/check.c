@@ -247,6 +247,9 @@ static int scan_layers(struct scan *sc)
 		(void)snprintf(path, sizeof(path), "layers/%08x/map", k->id);
 		if (rc == 0)
 			rc = each_name(sc, path, on_temp);
+		(void)snprintf(path, sizeof(path), "layers/%08x/cold", k->id);
+		if (rc == 0)
+			rc = each_name(sc, path, on_temp);
 	}
 	return rc;
 }

@@ -46,7 +46,7 @@ static int push_part(struct cowfile *f, struct bfile *part)
 int cowfile_stack(struct cowfile *f)
 {
 	struct stat st;
-	int fd, rc = 0;
+	int rc = 0;
 
 	f->top = layer_get(f->o->top);
 	for (struct layer *l = f->top; l; l = l->parent) {
@@ -62,12 +62,7 @@ int cowfile_stack(struct cowfile *f)
 	}
 	if (f->nparts == 0)
 		return -EIO; /* a name without bytes */
-	fd = bfile_pin(f->parts[0]);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) < 0)
-		rc = -errno;
-	bfile_unpin(f->parts[0]);
+	rc = bfile_stat(f->parts[0], &st);
 	if (rc < 0)
 		return rc;
 	atomic_store(&f->size_bytes, (uint64_t)st.st_size);
@@ -124,15 +119,11 @@ static int read_bytes(struct cowfile *f, unsigned i, uint8_t *buf, uint64_t len,
 		      uint64_t off)
 {
 	struct bfile *part = f->parts[i];
-	int fd = bfile_pin(part);
-	ssize_t n;
+	ssize_t n = FAULT_FAILS("cowfile.pread",
+				part->kind == BFILE_FULL ? "full" : "delta")
+			    ? -errno
+			    : bfile_pread(part, buf, len, off);
 
-	if (fd < 0)
-		return fd;
-	n = FAULT_FAILS("cowfile.pread", part->kind == BFILE_FULL ? "full" : "delta")
-		    ? -errno
-		    : fd_pread_full(fd, buf, len, off);
-	bfile_unpin(part);
 	if (n < 0)
 		return (int)n;
 	if (i > 0 && (uint64_t)n < len)
@@ -221,24 +212,21 @@ static int stretch_of_fd(struct cowfile *f, unsigned i, uint64_t off, uint64_t e
 			 struct stretch *ret)
 {
 	struct bfile *part = f->parts[i];
-	int fd = bfile_pin(part);
-	off_t data, hole;
+	int64_t data, hole;
 	struct stat st;
-	bool cut;
+	int rc = bfile_stat(part, &st);
 
-	if (fd < 0)
-		return fd;
-	cut = i > 0 && (fstat(fd, &st) < 0 || (uint64_t)st.st_size < end);
-	data = lseek(fd, (off_t)off, SEEK_DATA);
-	hole = data == (off_t)off ? lseek(fd, (off_t)off, SEEK_HOLE) : -1;
-	bfile_unpin(part);
-	if (cut)
+	if (rc < 0)
+		return rc;
+	if (i > 0 && (uint64_t)st.st_size < end)
 		return too_short(part);
-	ret->data = data == (off_t)off;
+	data = bfile_seek(part, off, SEEK_DATA);
+	hole = data == (int64_t)off ? bfile_seek(part, off, SEEK_HOLE) : -1;
+	ret->data = data == (int64_t)off;
 	if (ret->data)
-		ret->end = hole > (off_t)off ? (uint64_t)hole : end;
+		ret->end = hole > (int64_t)off ? (uint64_t)hole : end;
 	else
-		ret->end = data > (off_t)off ? (uint64_t)data : end;
+		ret->end = data > (int64_t)off ? (uint64_t)data : end;
 	if (ret->end > end)
 		ret->end = end;
 	return 0;

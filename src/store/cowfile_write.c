@@ -35,15 +35,11 @@ int cowfile_copy_up_locked(struct cowfile *f)
 	struct overlay *o = f->o;
 	struct bfile **parts, *part;
 	struct stat st;
-	int fd, rc;
+	int rc;
 
 	if (cowfile_has_top(f))
 		return 0;
-	fd = bfile_pin(f->parts[0]);
-	if (fd < 0)
-		return fd;
-	rc = fstat(fd, &st) < 0 ? -errno : 0;
-	bfile_unpin(f->parts[0]);
+	rc = bfile_stat(f->parts[0], &st);
 	if (rc < 0)
 		return rc;
 	parts = calloc(f->nparts + 1, sizeof(struct bfile *));

@@ -12,19 +12,21 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "store/cold.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char *const part_names[PART_COUNT] = {"names", "full", "delta", "map",
-						   "attr"};
+static const char *const part_names[PART_COUNT] = {"names", "full", "delta",
+						   "map",   "attr", "cold"};
 
 void store_init(struct store *s)
 {
 	dsync_init(&s->layers);
 	dsync_init(&s->records);
 	(void)pthread_rwlock_init(&s->lineage, NULL);
+	s->cold = cold_cache_new();
 }
 
 void store_fini(struct store *s)
@@ -32,6 +34,7 @@ void store_fini(struct store *s)
 	dsync_fini(&s->layers);
 	dsync_fini(&s->records);
 	(void)pthread_rwlock_destroy(&s->lineage);
+	s->cold = cold_cache_free(s->cold);
 }
 
 static struct layer *layer_alloc(struct store *s)

@@ -8,6 +8,7 @@
  *   layers/ID/delta/FID        sparse: blocks written in this layer...
  *   layers/ID/map/FID          ...and which of them count
  *   layers/ID/attr/FID         mode and link count where they differ
+ *   layers/ID/cold/FID         in the place of full/FID or delta/FID: compressed
  *
  * A layer is made on disk at its first write.  A sealed layer never changes again:
  * its index is read without a lock.  The index of a layer that is not sealed is guarded
@@ -29,6 +30,7 @@
 struct store {
 	int fd;
 	struct fdcache *fds;
+	struct cold_cache *cold;
 	bool keeps_order;     /* a directory is never durable before another one's
 				 earlier changes */
 	struct dsync layers;  /* of the directory layers/ */
@@ -39,7 +41,15 @@ struct store {
 	struct metric_counter fd_hits, fd_misses, map_hits, map_misses;
 };
 
-enum layer_part { PART_NAMES, PART_FULL, PART_DELTA, PART_MAP, PART_ATTR, PART_COUNT };
+enum layer_part {
+	PART_NAMES,
+	PART_FULL,
+	PART_DELTA,
+	PART_MAP,
+	PART_ATTR,
+	PART_COLD,
+	PART_COUNT
+};
 
 /*
  * Numbers from here on belong to directories that follow from a fresh layer: eight for
@@ -80,7 +90,8 @@ struct layer {
 	bool fresh;   /* starts without what a copy of a data directory must not have */
 	bool scratch; /* never synced: a run directory */
 	bool merged;  /* made of others; its record says which numbers were given out */
-	unsigned squash_round; /* lock: registry->change; which search met it last */
+	unsigned search_round; /* lock: registry->change; which search met it last */
+	bool chilled;          /* gone through by chill.c; lock: registry->change */
 	bool leaving; /* its place is taken by a merged one; lock: store->lineage */
 	atomic_uint refs;
 	atomic_uint users; /* child layers, branches and checkpoints that stand on it */

@@ -203,10 +203,32 @@ static int check_delta(struct layer *l, uint64_t fid)
 	struct bfile *f = NULL;
 
 	HASH_FIND(hh, l->files, &fid, sizeof(fid), f);
+	if (f)
+		f->cold = false; /* its own bytes are there still */
 	if (!f || f->kind != BFILE_DELTA)
 		log_warn("%s/delta/%llx: has no map, as a crash leaves it; ignoring it",
 			 l->dir, (unsigned long long)fid);
 	return 0;
+}
+
+/*
+ * Called before the deltas are looked for.  A whole file that is there counts, as the
+ * compressed one may be what a crash left.
+ */
+static int add_cold(struct layer *l, uint64_t fid)
+{
+	struct bfile *f = NULL;
+	int rc = 0;
+
+	HASH_FIND(hh, l->files, &fid, sizeof(fid), f);
+	if (f && f->kind == BFILE_FULL)
+		return 0;
+	if (!f)
+		rc = add_file(l, fid, BFILE_FULL);
+	HASH_FIND(hh, l->files, &fid, sizeof(fid), f);
+	if (f)
+		f->cold = true;
+	return rc;
 }
 
 static int add_attrs(struct layer *l, uint64_t fid)
@@ -344,6 +366,8 @@ static int load_one(struct layer *l)
 		if (rc == 0)
 			rc = load_part(l, PART_MAP, "map", add_delta);
 		if (rc == 0)
+			rc = load_part(l, PART_COLD, "cold", add_cold);
+		if (rc == 0)
 			rc = load_part(l, PART_DELTA, "delta", check_delta);
 		if (rc == 0)
 			rc = load_part(l, PART_ATTR, "attr", add_attrs);
@@ -410,11 +434,25 @@ bool layer_index_get(struct layer *l)
 	return l->loaded;
 }
 
+/* The time of its record is when it was used last. */
+static void note_use(struct layer *l)
+{
+	char path[BFILE_PATH_MAX];
+
+	if (!atomic_load(&l->durable))
+		return;
+	(void)snprintf(path, sizeof(path), "%s/layer.ini", l->dir);
+	/* if it fails, it is compressed too early */
+	(void)utimensat(l->store->fd, path, NULL, AT_SYMLINK_NOFOLLOW);
+}
+
 void layer_index_put(struct layer *l)
 {
 	WRITE_SCOPE(&l->lock);
-	if (--l->holds == 0 && l->loaded && layer_is_settled_locked(l))
-		layer_drop_index_locked(l);
+	if (--l->holds > 0 || !l->loaded || !layer_is_settled_locked(l))
+		return;
+	layer_drop_index_locked(l);
+	note_use(l);
 }
 
 void layer_unload(struct layer *l)

@@ -70,6 +70,8 @@ int layer_blocks(struct layer *l, uint64_t *ret_blocks)
 	rc = add_blocks(l, "full", &blocks);
 	if (rc == 0)
 		rc = add_blocks(l, "delta", &blocks);
+	if (rc == 0)
+		rc = add_blocks(l, "cold", &blocks);
 	if (rc < 0) {
 		atomic_store(&u->changed, true);
 		return rc;

@@ -85,7 +85,9 @@ static int put_map(struct merge *m, struct bfile *f)
 /* 1, or 0 where the file system cannot. */
 static int link_part(struct merge *m, struct bfile *f)
 {
-	enum layer_part part = f->kind == BFILE_FULL ? PART_FULL : PART_DELTA;
+	enum layer_part part = f->cold                 ? PART_COLD
+			       : f->kind == BFILE_FULL ? PART_FULL
+						       : PART_DELTA;
 	char from[BFILE_PATH_MAX], to[BFILE_PATH_MAX];
 	int fd = m->out->store->fd, rc = layer_make_part(m->out, part);
 
@@ -149,7 +151,7 @@ static int begin_bytes(struct merging *w, struct bfile *lowest)
 	if (to < 0)
 		return to;
 	from = bfile_pin(lowest);
-	if (from >= 0 && lowest->kind == BFILE_FULL) {
+	if (from >= 0 && lowest->kind == BFILE_FULL && !lowest->cold) {
 		w->cloned = fd_clone(from, to) == 0;
 		if (w->cloned && ftruncate(to, w->st.st_size) < 0)
 			rc = -errno;
@@ -292,11 +294,13 @@ void merge_file_end(struct merge *m)
 	*w = (struct merging){.f = NULL};
 }
 
-/* Its own part's, not what the file's size is in memory: they are the same. */
-static int stat_part(const struct bfile *f, struct stat *ret_st)
+/* Also of what is no regular file. */
+static int stat_part(struct bfile *f, struct stat *ret_st)
 {
 	char path[BFILE_PATH_MAX];
 
+	if (f->cold)
+		return bfile_stat(f, ret_st);
 	bfile_path(f, path);
 	return fstatat(f->layer->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) < 0
 		       ? -errno

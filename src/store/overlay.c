@@ -129,6 +129,8 @@ static int stat_in_layer(struct layer *l, uint64_t fid, struct stat *ret_st)
 	if (!f)
 		return -ENOENT;
 	bfile_path(f, path);
+	if (f->cold)
+		return bfile_stat(f, ret_st) < 0 ? -EIO : 0; /* it has said why */
 	if (!FAULT_FAILS("overlay.stat", path) &&
 	    fstatat(l->store->fd, path, ret_st, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;

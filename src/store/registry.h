@@ -86,6 +86,7 @@ enum registry_cache {
 };
 struct registry_stats {
 	uint64_t layers, layers_merged; /* merged: those whose place another one took */
+	uint64_t cold_files, cold_saved_bytes; /* compressed, and what that freed */
 	uint64_t descriptors, descriptors_max;
 	struct {
 		uint64_t hits, misses;

@@ -168,6 +168,7 @@ struct registry *registry_close(struct registry *r)
 	if (!r)
 		return NULL;
 	registry_squash_end(r);
+	registry_chill_end(r);
 	if (registry_flush(r) < 0)
 		log_error(
 			"%s: not all changes could be written; those that were fsynced "

@@ -61,10 +61,13 @@ struct registry {
 	 */
 	uint32_t keep_below;
 	uint32_t building; /* lock: change; a layer that nobody names yet; 0: none */
-	unsigned squash_round;   /* lock: change */
+	unsigned search_round;   /* lock: change */
 	struct squash *squash;   /* registry_squash's caller's */
 	int64_t squash_again_ms; /* likewise */
 	struct metric_counter squashed;
+	struct chill *chill;    /* registry_chill's caller's */
+	int64_t chill_again_ms; /* likewise */
+	struct metric_counter cold_files, cold_saved;
 	unsigned misnamed;     /* lock: change; how many branches are */
 	struct damage *damage; /* lock: change */
 	size_t ndamage;
@@ -178,10 +181,11 @@ void layer_release(struct registry *r, struct layer *l);
  * its own? */
 void holdings_recount(struct registry *r, struct branch *b);
 
-/* --- squash.c --- */
+/* --- squash.c, chill.c --- */
 
 /* Gives up what is on its way. */
 void registry_squash_end(struct registry *r);
+void registry_chill_end(struct registry *r);
 
 /* --- check.c --- */
 

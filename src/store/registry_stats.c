@@ -13,6 +13,8 @@ void registry_stats(struct registry *r, struct registry_stats *ret_stats)
 	*ret_stats = (struct registry_stats){
 		.layers = atomic_load(&st->layer_count),
 		.layers_merged = metric_value(&r->squashed),
+		.cold_files = metric_value(&r->cold_files),
+		.cold_saved_bytes = metric_value(&r->cold_saved),
 		.descriptors = open_now,
 		.descriptors_max = open_max,
 		.caches =

@@ -86,8 +86,8 @@ static bool is_found(struct search *s, struct squash *q)
 static bool find_run_locked(struct registry *r, struct layer *l, struct search *s,
 			    struct squash *q)
 {
-	for (; l && l->squash_round != s->round; l = l->parent) {
-		l->squash_round = s->round;
+	for (; l && l->search_round != s->round; l = l->parent) {
+		l->search_round = s->round;
 		if (q->n < RUN_MAX && is_nameless(r, l))
 			q->run[q->n++] = layer_get(l);
 		else if (is_found(s, q))
@@ -155,7 +155,7 @@ static bool find(struct registry *r, unsigned min_run, unsigned skip, struct squ
 	LOCK_SCOPE(&r->change);
 	if (r->keep_below)
 		return false; /* somebody may need them whose record is damaged */
-	s.round = ++r->squash_round;
+	s.round = ++r->search_round;
 	return find_in_table(r, r->by_no, &s, q) ||
 	       find_in_table(r, r->trash_by_no, &s, q) ||
 	       find_below_checkpoints(r, &s, q);

@@ -11,10 +11,9 @@ seed
 
 cycle=0
 
-# Has the daemon merged layers, or ended?
-is_squashed() {
-	[ -z "$(daemons_here)" ] ||
-		grep -q '^pgbranchfs_layers_merged_total.* [1-9]' "$MNT/.metrics" 2>/dev/null
+# Does the daemon's figure $1 count something, or has it ended?
+has_counted() {
+	[ -z "$(daemons_here)" ] || grep -q "^$1.* [1-9]" "$MNT/.metrics" 2>/dev/null
 }
 
 # Layers that nothing has a name for come into main's chain, and are merged.
@@ -27,7 +26,32 @@ squash_some() {
 			rmdir "$MNT/passing" && rmdir "$MNT/.trash/passing@"*; } 2>/dev/null ||
 			return 1
 	done
-	wait_until "$DEADLINE" is_squashed
+	wait_until "$DEADLINE" has_counted pgbranchfs_layers_merged_total
+}
+
+# A branch that nobody uses, on layers that can be compressed; what it holds is noted.
+chill_some() {
+	local name=chilly.$cycle
+
+	rmdir "$MNT/warm" 2>/dev/null # a kill may have left it
+	{ mkdir "$MNT/$name@main" && yes "$name" | head -c 1000000 >"$TMP/$name" &&
+		cp "$TMP/$name" "$MNT/$name/data/pages" && sync -f "$MNT/$name/data/pages" &&
+		mkdir "$MNT/warm@$name" && echo "$name" >>"$NOTES/chilly"; } 2>/dev/null || return 1
+	wait_until "$DEADLINE" has_counted pgbranchfs_cold_files_total || return 1
+	cmp -s "$TMP/$name" "$MNT/$name/data/pages" || [ -z "$(daemons_here)" ]
+}
+
+# After a crash: what was compressed, or was about to be, reads as before; it goes.
+check_chilly() {
+	local name
+
+	[ -e "$NOTES/chilly" ] || return 0
+	rmdir "$MNT/warm" 2>/dev/null
+	while read -r name; do
+		cmp "$TMP/$name" "$MNT/$name/data/pages" || fail "$name is not what it was"
+		rmdir "$MNT/$name" || fail "rmdir $name"
+	done <"$NOTES/chilly"
+	rm "$NOTES/chilly"
 }
 
 # workload: until it is over or the daemon is gone.
@@ -35,6 +59,7 @@ workload() {
 	local i
 
 	squash_some || return 0
+	chill_some || return 0
 	ledger_start main "$cycle" $((SEED + cycle)) 800
 	for ((i = 0; i < 6; i++)); do
 		churn_one || return 0
@@ -55,6 +80,7 @@ workload() {
 check_all() {
 	must_mount
 	check_churn
+	check_chilly
 	check_ledger main "$cycle"
 	[ ! -e "$NOTES/ledger.$cycle.9" ] || ! grep -q '^made s9' "$NOTES/snaps" ||
 		check_ledger s9 "$cycle.9"
@@ -84,7 +110,7 @@ after_workload() { # WHAT
 new_store
 crash_conf
 # rmdir is a step of two then, and some come back
-sed -i 's/^reserve = 0$/&\ntrash = 1h/' "$STORE/pgbranchfs.conf"
+sed -i 's/^reserve = 0$/&\ntrash = 1h\ncold_after = 1s/; s/^idle_timeout = 0$/idle_timeout = 1s/' "$STORE/pgbranchfs.conf"
 test_mounts+=("$MNT")
 
 end_of_points() {

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "ctl/control.h"
 #include "ctl/metrics.h"
+#include "store/chill.h"
 #include "store/squash.h"
 
 #include <fcntl.h>
@@ -396,6 +397,14 @@ int registry_squash(struct registry *r, unsigned min_run, uint64_t max_bytes)
 {
 	(void)r;
 	(void)min_run;
+	(void)max_bytes;
+	return 0;
+}
+
+int registry_chill(struct registry *r, uint64_t after_s, uint64_t max_bytes)
+{
+	(void)r;
+	(void)after_s;
 	(void)max_bytes;
 	return 0;
 }

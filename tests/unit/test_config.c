@@ -45,6 +45,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c->idle_timeout_s, 300);
 	assert_int_equal(c->reserve_bytes, 1073741824);
 	assert_int_equal(c->squash_layers, 8);
+	assert_int_equal(c->cold_after_s, 0);
 	assert_int_equal(c->start_timeout_s, 60);
 	assert_string_equal(c->bin_dir, "auto");
 	assert_string_equal(c->run_as, "postgres");

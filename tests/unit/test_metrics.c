@@ -216,6 +216,8 @@ void registry_stats(struct registry *r, struct registry_stats *ret_stats)
 	*ret_stats = (struct registry_stats){
 		.layers = 7,
 		.layers_merged = 19,
+		.cold_files = 20,
+		.cold_saved_bytes = 21,
 		.descriptors = 8,
 		.descriptors_max = 9,
 		.caches = {[CACHE_DESCRIPTORS] = {11, 12}, [CACHE_MAPS] = {13, 14}},
@@ -275,6 +277,8 @@ static void test_metrics(void **state)
 		"pgbranchfs_idle_stops_total{mountpoint=\"/m\"} 3",
 		"pgbranchfs_layers{mountpoint=\"/m\"} 7",
 		"pgbranchfs_layers_merged_total{mountpoint=\"/m\"} 19",
+		"pgbranchfs_cold_files_total{mountpoint=\"/m\"} 20",
+		"pgbranchfs_cold_saved_bytes_total{mountpoint=\"/m\"} 21",
 		"pgbranchfs_cached_descriptors{mountpoint=\"/m\"} 8",
 		"pgbranchfs_cached_descriptors_max{mountpoint=\"/m\"} 9",
 		"pgbranchfs_cache_hits_total{mountpoint=\"/m\",cache=\"descriptors\"} "
