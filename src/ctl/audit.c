@@ -2,6 +2,10 @@
 /*
  * A disk that fills up cuts a line short.  The next one then starts behind a newline of
  * its own, so that only the one that was cut is no JSON.
+ *
+ * What cannot be recorded is refused, and on a full disk that must not hold for the
+ * requests that make room: so space for some thousand lines is taken ahead, and half of
+ * it is kept for them.
  */
 #include "ctl/audit.h"
 
@@ -13,6 +17,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define ROOM_BYTES (1 << 20)
+
 struct audit {
 	char *path;
 	int dirfd;
@@ -20,6 +26,7 @@ struct audit {
 	int fd;       /* lock: lock */
 	bool torn;    /* lock: lock; the file's last line has no end */
 	bool failing; /* lock: lock; said in the log */
+	off_t room;   /* lock: lock; the disk has space for the file up to here */
 };
 
 /* Does the file end within a line, as a crash on a full disk may leave it? */
@@ -42,6 +49,19 @@ static int open_file(int dirfd)
 	return fd < 0 ? -errno : fd;
 }
 
+/* False: the disk is full, and what is left of the room is for those who make space. */
+static bool has_room_locked(struct audit *a)
+{
+	off_t end = lseek(a->fd, 0, SEEK_END);
+
+	if (end < 0 || a->room - end >= ROOM_BYTES / 2)
+		return true;
+	if (fallocate(a->fd, FALLOC_FL_KEEP_SIZE, end, ROOM_BYTES) < 0)
+		return errno != ENOSPC; /* where it cannot be taken, none is kept */
+	a->room = end + ROOM_BYTES;
+	return true;
+}
+
 int audit_open(int dirfd, const char *path, struct audit **ret_audit)
 {
 	struct audit *a = calloc(1, sizeof(*a));
@@ -60,6 +80,7 @@ int audit_open(int dirfd, const char *path, struct audit **ret_audit)
 	}
 	a->torn = ends_torn(fd);
 	a->fd = fd;
+	(void)has_room_locked(a); /* tried again with each line */
 	*ret_audit = a;
 	return 0;
 }
@@ -92,6 +113,8 @@ void audit_reopen(struct audit *a)
 	clean_fd(&a->fd);
 	a->fd = fd;
 	a->torn = ends_torn(fd);
+	a->room = 0;
+	(void)has_room_locked(a); /* tried again with each line */
 }
 
 static void add_text(struct str *out, const char *key, const char *text)
@@ -148,21 +171,26 @@ int audit_write(struct audit *a, const struct audit_event *ev)
 {
 	CLEAN(str_fini) struct str line = STR_INIT;
 	struct timespec now;
+	bool room;
 	int rc;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
 	str_add(&line, "\n"); /* ends a torn line; left out if there is none */
 	audit_format(ev, &now, &line);
 	LOCK_SCOPE(&a->lock);
-	rc = line.failed ? -ENOMEM : append_locked(a, &line);
+	room = has_room_locked(a);
+	if (!room && !ev->makes_space)
+		rc = -ENOSPC;
+	else
+		rc = line.failed ? -ENOMEM : append_locked(a, &line);
 	if (rc < 0 && !a->failing)
 		log_error("%s: cannot write: %s; refusing requests until it can be "
 			  "written",
 			  a->path, strerrordesc_np(-rc));
-	else if (rc == 0 && a->failing)
+	else if (rc == 0 && room && a->failing)
 		log_warn("%s: is written again; requests that were refused meanwhile "
 			 "are missing",
 			 a->path);
-	a->failing = rc < 0;
+	a->failing = rc < 0 || (a->failing && !room);
 	return rc;
 }

@@ -37,6 +37,7 @@ struct audit_event {
 	enum audit_verdict verdict;
 	const char *reason; /* why not, or why the daemon did it */
 	uint64_t duration_us;
+	bool makes_space; /* may use the room that is kept on a full disk */
 };
 
 struct audit;
@@ -49,7 +50,8 @@ struct audit *audit_close(struct audit *a); /* NULL is fine; returns NULL */
  * it stays with the old one, and says so in the log.
  */
 void audit_reopen(struct audit *a);
-/* Appends the event.  A failure is logged, once until it works again. */
+/* Appends the event; -ENOSPC also while the last room is kept for others.  A failure is
+ * logged, once until it works again. */
 int audit_write(struct audit *a, const struct audit_event *ev) MUST_CHECK;
 
 /* The line with its newline; pure. */

@@ -286,6 +286,17 @@ static void request_unclaim(struct request *rq)
 	unclaim_locked(rq);
 }
 
+static bool makes_space(const char *verb)
+{
+	static const char *const verbs[] = {"discard", "expire", "gc", "purge",
+					    "drop-checkpoint"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (!strcmp(verb, verbs[i]))
+			return true;
+	return false;
+}
+
 static int write_audit(const struct request *rq, int rc)
 {
 	const struct audit_event ev = {
@@ -302,6 +313,7 @@ static int write_audit(const struct request *rq, int rc)
 							   : AUDIT_FAILED,
 		.reason = rc == 0 ? rq->reason : err_text(&rq->err),
 		.duration_us = (uint64_t)(now_us() - rq->started_us),
+		.makes_space = makes_space(rq->verb),
 	};
 
 	return audit_write(rq->c->audit, &ev);

@@ -227,6 +227,7 @@ static void remove_leftover(struct upkeep *u, struct gc_item *it)
 		.value = it->left.path,
 		.verdict = AUDIT_ALLOWED,
 		.reason = it->why,
+		.makes_space = true,
 	};
 	int rc = audit_write(u->c->audit, &ev);
 	bool recorded = rc == 0;

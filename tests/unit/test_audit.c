@@ -7,7 +7,9 @@
 #include "ctl/audit_line.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -209,6 +211,33 @@ static void test_torn(void **state)
 	assert_int_equal(strncmp(text + len + 10, "\n{\"time\"", 8), 0);
 }
 
+/* On a full disk the last room is kept for those who make space. */
+static void test_full(void **state)
+{
+	struct audit_event frees = some;
+	unsigned freed = 0;
+	struct audit *a;
+	int rc;
+
+	frees.makes_space = true;
+	if (unshare(CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", *state, "tmpfs", 0, "size=1280k") < 0)
+		skip(); /* not root */
+	a = open_in(*state);
+	do
+		rc = audit_write(a, &some);
+	while (rc == 0);
+	assert_int_equal(rc, -ENOSPC);
+	while (freed < 1000 && audit_write(a, &frees) == 0)
+		freed++;
+	assert_int_equal(freed, 1000);
+	assert_int_equal(audit_write(a, &some), -ENOSPC);
+	audit_close(a);
+	assert_true(count_lines(*state) > 2000);
+	assert_int_equal(umount(*state), 0);
+}
+
 static void test_refused(void **state)
 {
 	const char *dir = *state;
@@ -239,7 +268,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_format), cmocka_unit_test(test_read_back),
 		DIR_TEST(test_lines),          DIR_TEST(test_torn),
-		DIR_TEST(test_refused),
+		DIR_TEST(test_full),           DIR_TEST(test_refused),
 	};
 
 	(void)signal(SIGXFSZ,
