@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "ctl/autocheckpoint.h"
 #include "ctl/expiry.h"
+#include "ctl/quota.h"
 #include "ctl/request.h"
 #include "store/chill.h"
 #include "store/squash.h"
@@ -91,6 +92,8 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 		rc = expiry_new(c, &c->expiry);
 	if (rc == 0)
 		rc = autocheckpoint_new(c, &c->autocheckpoint);
+	if (rc == 0)
+		rc = quota_new(c, &c->quota);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	rc = audit_open(registry_dirfd(r), registry_path(r), &c->audit);
@@ -126,6 +129,7 @@ struct control *control_free(struct control *c)
 		return NULL;
 	(void)autocheckpoint_free(c->autocheckpoint); /* returns NULL */
 	(void)expiry_free(c->expiry);                 /* returns NULL */
+	(void)quota_free(c->quota);                   /* returns NULL */
 	(void)loop_timer_free(c->upkeep_timer);       /* returns NULL */
 	(void)errors_free(c->errors);                 /* returns NULL */
 	(void)metrics_free(c->metrics);               /* returns NULL */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "ctl/expiry.h"
 #include "ctl/input.h"
+#include "ctl/quota.h"
 #include "ctl/request.h"
 
 #include <stdio.h>
@@ -174,12 +175,19 @@ static int create_branch(struct request *rq, struct branch *parent)
 	if (rc == 0)
 		rc = request_check_reserve(rq);
 	if (rc == 0)
-		rc = request_record(rq);
+		rc = quota_begin_create(rq->c->quota, rq->rights.p, rq->who.uid,
+					&rq->err);
+	if (rc < 0)
+		return rc;
+	rc = request_record(rq);
 	/* what a checkpoint holds is durable by itself */
 	if (rc == 0 && !rq->from)
 		rc = request_sync_commit(rq, parent);
 	if (rc == 0)
 		rc = registry_create(rq->c->registry, &spec, &rq->b, &rq->err);
+	quota_end_create(rq->c->quota, rq->who.uid);
+	if (rc == 0)
+		quota_begin_branch(rq->c->quota, rq->rights.p, rq->b);
 	if (rc == 0)
 		log_info("branch %s: made from %s%s%s by uid %u", rq->name, rq->parent,
 			 rq->from ? ":" : "", rq->from ? rq->from : "", rq->who.uid);

@@ -8,6 +8,7 @@
  */
 #include "base/log.h"
 #include "base/text.h"
+#include "ctl/quota.h"
 #include "ctl/request.h"
 
 #include <string.h>
@@ -71,6 +72,7 @@ static void restore_job(void *ctx)
 	if (info.expires != 0 && info.expires <= now)
 		info.expires = control_first_expires(c, rq->rights.p, now);
 	rc = registry_restore(c->registry, rq->b, rq->name, info.expires, &rq->err);
+	quota_end_create(c->quota, rq->who.uid);
 	if (rc == 0) {
 		fleet_keep(c->fleet, rq->b);
 		log_info("branch %s: brought back from the trash by uid %u", rq->name,
@@ -94,7 +96,12 @@ void control_restore(struct control *c, const struct caller *who,
 	if (rc == 0 && !(rq->name = strdup(to)))
 		rc = -ENOMEM;
 	if (rc == 0)
+		rc = quota_begin_create(c->quota, rq->rights.p, who->uid, &rq->err);
+	if (rc == 0) {
 		rc = request_record(rq);
+		if (rc < 0)
+			quota_end_create(c->quota, who->uid);
+	}
 	if (rc < 0)
 		request_finish(rq, rc);
 	else

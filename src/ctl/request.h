@@ -49,6 +49,7 @@ struct control {
 	struct loop_timer *upkeep_timer;
 	struct expiry *expiry;
 	struct autocheckpoint *autocheckpoint;
+	struct quota *quota;
 };
 
 struct request {

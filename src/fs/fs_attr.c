@@ -7,6 +7,8 @@
 #include "fs/ctlfs.h"
 #include "fs/dead.h"
 #include "fs/forget.h"
+#include "fs/quotaguard.h"
+#include "store/quota.h"
 
 #include <string.h>
 
@@ -21,7 +23,8 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int rc = node_get(fs_of(req), ino, &n);
 	struct stat st;
 
-	(void)fi;
+	if (rc == 0)
+		rc = quotaguard_getattr(req, ino, &n, fi);
 	if (rc == 0 && dead_stat(ino, &st)) {
 		(void)fuse_reply_attr(req, &st, node_attr_timeout(&n, &st));
 		return;
@@ -82,6 +85,7 @@ static int setattr_stored(struct fs *fs, const struct node *n, const struct stat
 			return -EINVAL;
 		what |= SET_SIZE;
 		in.size_bytes = (uint64_t)attr->st_size;
+		quotaguard_truncated(n, in.size_bytes);
 	}
 	if (to_set & FUSE_SET_ATTR_MTIME_NOW) {
 		what |= SET_MTIME_NOW;
@@ -216,12 +220,31 @@ void ctl_setattr_branch(fuse_req_t req, const struct node *n, const struct stat 
 		to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1, access_set, w);
 }
 
+/* A branch with a quota shows that, as far as the store has so much. */
+static void show_quota(struct branch *b, struct statvfs *st)
+{
+	uint64_t limit, used, left;
+
+	if (!branch_quota_get(b, &limit, &used) || st->f_frsize == 0)
+		return;
+	left = used < limit ? (limit - used) / st->f_frsize : 0;
+	st->f_blocks = limit / st->f_frsize;
+	if (left < st->f_bavail)
+		st->f_bavail = left;
+	/* what is free and what is used add up to the size */
+	st->f_bfree = st->f_bavail;
+	if (used < limit && st->f_bfree < left)
+		st->f_blocks = used / st->f_frsize + st->f_bfree;
+}
+
 void fs_statfs(fuse_req_t req, fuse_ino_t ino)
 {
+	CLEAN(node_put) struct node n = NODE_INIT;
 	struct statvfs st;
 	int rc = registry_statvfs(fs_of(req)->reg, &st);
 
-	(void)ino;
+	if (rc == 0 && node_get(fs_of(req), ino, &n) == 0 && n.b)
+		show_quota(n.b, &st);
 	if (rc < 0) {
 		fs_reply_err(req, "statfs", NULL, rc);
 		return;

@@ -6,6 +6,7 @@
  * through any handle of the file that was open for writing.
  */
 #include "fs/handle.h"
+#include "fs/quotaguard.h"
 #include "store/cowfile.h"
 
 #include <fcntl.h>
@@ -180,7 +181,9 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		ctl_write(req, &h->n, buf, size);
 		return;
 	}
-	rc = cowfile_write(h->f, buf, size, (uint64_t)off);
+	rc = quotaguard_write(h, fi->writepage, size, (uint64_t)off);
+	if (rc == 0)
+		rc = cowfile_write(h->f, buf, size, (uint64_t)off);
 	if (fi->writepage)
 		cowfile_wrote_late(h->f);
 	/* the kernel follows a direct write with no fsync of its own */
@@ -219,6 +222,8 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 	CLEAN(handle_clean) struct handle *h = NULL;
 	int rc = off < 0 || len <= 0 ? -EINVAL : handle_get(req, ino, fi, &h);
 
+	if (rc == 0 && h->f)
+		rc = quotaguard_fallocate(h, mode, (uint64_t)off, (uint64_t)len);
 	if (rc == 0)
 		rc = h->f ? cowfile_fallocate(h->f, mode, (uint64_t)off, (uint64_t)len)
 			  : -EOPNOTSUPP;

@@ -23,6 +23,7 @@
 #include "fs/inode.h"
 
 #include "fs/ctlfs.h"
+#include "store/quota.h"
 
 #include <string.h>
 
@@ -373,7 +374,10 @@ double node_attr_timeout(const struct node *n, const struct stat *st)
 {
 	switch (n->kind) {
 	case NODE_DATA:
-		return S_ISREG(st->st_mode) ? TIMEOUT_BLOCKS_S : TIMEOUT_DATA_S;
+		if (!S_ISREG(st->st_mode))
+			return TIMEOUT_DATA_S;
+		/* each write is asked about: quotaguard.h */
+		return branch_quota_is_near(n->b) ? 0 : TIMEOUT_BLOCKS_S;
 	case NODE_ROOT:
 	case NODE_RUN_TOP:
 	case NODE_TRASH_TOP:

@@ -31,6 +31,7 @@ struct branch *branch_new(struct registry *r, const char *name,
 	atomic_fetch_add(&top->users, 1);
 	(void)snprintf(b->name, sizeof(b->name), "%s", name);
 	(void)pthread_mutex_init(&b->lock, NULL);
+	(void)pthread_mutex_init(&b->quota.lock, NULL);
 	return b;
 }
 
@@ -66,6 +67,7 @@ struct branch *branch_put(struct branch *b)
 		remove_run(b);
 	layer_put(b->top);
 	(void)pthread_mutex_destroy(&b->lock);
+	(void)pthread_mutex_destroy(&b->quota.lock);
 	free(b);
 	return NULL;
 }

@@ -23,6 +23,8 @@ struct cowfile;
 /* Reads up to len bytes at off; short only at the end of the file. */
 ssize_t cowfile_read(struct cowfile *f, void *buf, size_t len,
 		     uint64_t off_bytes) MUST_CHECK;
+/* Does a write of this range take space that the file has not got yet? */
+bool cowfile_would_grow(struct cowfile *f, size_t len, uint64_t off_bytes);
 /* Writes all of buf at off, growing the file; 0 or -errno (-ENOSPC, -EIO...). */
 int cowfile_write(struct cowfile *f, const void *buf, size_t len,
 		  uint64_t off_bytes) MUST_CHECK;

@@ -217,6 +217,15 @@ static bool plain_write(const struct cowfile *f, uint64_t off, size_t len)
 	return blockmap_run(&f->parts[0]->map, first, count, &owned) >= count && owned;
 }
 
+bool cowfile_would_grow(struct cowfile *f, size_t len, uint64_t off)
+{
+	if (len == 0 || off > SIZE_MAX_BYTES || len > SIZE_MAX_BYTES - off)
+		return false;
+	READ_SCOPE(&f->o->freeze);
+	READ_SCOPE(&f->lock);
+	return !plain_write(f, off, len);
+}
+
 static int write_locked(struct cowfile *f, const void *buf, size_t len, uint64_t off)
 {
 	int rc = cowfile_copy_up_locked(f);

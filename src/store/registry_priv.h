@@ -16,6 +16,15 @@
 #include "store/registry.h"
 #include "store/trash_name.h"
 
+/* quota.c */
+struct branch_quota {
+	pthread_mutex_t lock;
+	uint64_t limit, used; /* lock: lock */
+	int64_t newer, older; /* lock: lock; bytes that are announced */
+	int64_t turned_ms;    /* lock: lock; when newer became older */
+	atomic_bool on, near;
+};
+
 struct branch {
 	UT_hash_handle hh_no, hh_name; /* lock: registry->table */
 	UT_hash_handle hh_data;        /* lock: likewise; in by_data, if data_key */
@@ -37,6 +46,7 @@ struct branch {
 	struct layer *top; /* lock: lock; owned; likewise */
 	struct overlay *data, *run; /* lock: lock; references; NULL: not loaded */
 	uint64_t run_fid; /* lock: lock; largest number that the run directory had */
+	struct branch_quota quota;
 };
 
 /* A file that could not be read when the store was opened. */

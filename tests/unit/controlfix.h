@@ -13,6 +13,7 @@
 #include "ctl/control.h"
 #include "ctl/metrics.h"
 #include "store/chill.h"
+#include "store/quota.h"
 #include "store/squash.h"
 
 #include <fcntl.h>
@@ -466,6 +467,27 @@ int branch_set_access(struct branch *b, const struct branch_access *a, struct er
 	if (a->set_server)
 		b->info.server_uid = a->server_uid;
 	return 0;
+}
+
+int registry_held_by(struct registry *r, struct held_by **ret_list, size_t *ret_n)
+{
+	(void)r;
+	*ret_list = NULL;
+	*ret_n = 0;
+	return 0;
+}
+
+uint64_t branch_quota_pending(struct branch *b)
+{
+	(void)b;
+	return 0;
+}
+
+void branch_quota_set(struct branch *b, uint64_t limit, uint64_t used)
+{
+	(void)b;
+	(void)limit;
+	(void)used;
 }
 
 int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,

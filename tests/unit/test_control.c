@@ -467,6 +467,48 @@ static void test_policy(void **state)
 	assert_int_equal(discard_as(4001, "x"), 0);
 }
 
+static void *storm(void *spec)
+{
+	return (void *)(intptr_t)create_as(4001, spec);
+}
+
+/* As many as the policy allows, and not one more from several threads at once. */
+static void test_max_branches(void **state)
+{
+	char text[] = "[policy a]\nmatch=uid:4001\ncreate=yes\nmax_branches=3\n"
+		      "role=app_rw\nserver_user=svc\n";
+	static char specs[5][8] = {"s0", "s1", "s2", "s3", "s4"};
+	struct config *old = cfg, *fresh;
+	pthread_t threads[ARRAY_SIZE(specs)];
+	static const char *const more[] = {"t0", "t1", "t2"};
+	int made = 0;
+
+	(void)state;
+	assert_int_equal(config_parse("c", text, strlen(text), &fresh, NULL), 0);
+	fresh->policies->v[0]->server_uid = 4999;
+	control_configure(control, fresh);
+	config_free(old);
+	cfg = fresh;
+	world.role = FLEET_ROLE_FIT;
+	for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, storm, specs[i]), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(specs); i++) {
+		void *rc;
+
+		assert_int_equal(pthread_join(threads[i], &rc), 0);
+		made += (intptr_t)rc == 0;
+		assert_true((intptr_t)rc == 0 || (intptr_t)rc == -EDQUOT);
+	}
+	assert_true(made >= 1 && made <= 3);
+	while (made < 3)
+		assert_int_equal(create_as(4001, more[made++]), 0);
+	assert_int_equal(create_as(4001, "more"), -EDQUOT);
+	check_error(4001, "uid 4001 has 3 branches, as many as policy 'a' allows\n"
+			  "hint: discard one with rmdir\n");
+	world.role = FLEET_ROLE_MISSING;
+	assert_int_equal(create_as(4001, "more"), -EPERM);
+}
+
 /* Nothing is asked of the fleet, and no flag is changed on the way to a refusal. */
 static void test_external(void **state)
 {
@@ -501,7 +543,7 @@ int main(void)
 		WORLD_TEST(test_state),       WORLD_TEST(test_access),
 		WORLD_TEST(test_audit),       WORLD_TEST(test_external),
 		WORLD_TEST(test_audit_full),  WORLD_TEST(test_audit_moved),
-		WORLD_TEST(test_policy),
+		WORLD_TEST(test_policy),      WORLD_TEST(test_max_branches),
 	};
 
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write over the limit is EFBIG */
