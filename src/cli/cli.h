@@ -32,6 +32,8 @@ extern const struct cli_command cmd_status;
 extern const struct cli_command cmd_gc;
 extern const struct cli_command cmd_doctor;
 extern const struct cli_command cmd_audit;
+extern const struct cli_command cmd_send;
+extern const struct cli_command cmd_receive;
 
 /* Runs what argv says; returns the exit status. */
 int cli_main(int argc, char **argv);

@@ -175,3 +175,26 @@ int input_parse_upkeep(const char *text, struct input_upkeep *ret_ask, struct er
 			"write gc or doctor, behind it apply to have it done, and "
 			"behind gc unused=DAYS for branches that nobody used so long");
 }
+
+bool input_is_adopt(const char *text)
+{
+	return strncmp(text, "adopt ", strlen("adopt ")) == 0;
+}
+
+int input_parse_adopt(const char *text, struct input_adopt *ret_ask, struct err *e)
+{
+	const char *dir = input_is_adopt(text) ? text + strlen("adopt ") : "";
+	size_t dir_len = strcspn(dir, " "), len;
+	const char *name = dir + dir_len + (dir[dir_len] == ' ');
+
+	len = strlen(name);
+	if (dir_len == 0 || len == 0 || strchr(name, ' ') ||
+	    dir_len >= ADOPT_WORD_MAX || len >= ADOPT_WORD_MAX) {
+		(void)err_set(e, -EINVAL, "'%s' does not say what to adopt", text);
+		return err_hint(e, "adopt DIR NAME, as pgbranchfs receive writes it");
+	}
+	memcpy(ret_ask->dir, dir, dir_len);
+	ret_ask->dir[dir_len] = '\0';
+	memcpy(ret_ask->name, name, len + 1);
+	return 0;
+}

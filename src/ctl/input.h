@@ -46,6 +46,14 @@ struct input_upkeep {
 };
 int input_parse_upkeep(const char *text, struct input_upkeep *ret_ask,
 		       struct err *e) MUST_CHECK;
+/* Or "adopt DIR NAME", for a directory that pgbranchfs receive has made. */
+#define ADOPT_WORD_MAX 64
+struct input_adopt {
+	char dir[ADOPT_WORD_MAX], name[ADOPT_WORD_MAX];
+};
+bool input_is_adopt(const char *text);
+int input_parse_adopt(const char *text, struct input_adopt *ret_ask,
+		      struct err *e) MUST_CHECK;
 /* "1" or "0". */
 int input_parse_protected(const char *word, bool *ret_on, struct err *e) MUST_CHECK;
 

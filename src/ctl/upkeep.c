@@ -72,10 +72,15 @@ void upkeep_ask(struct control *c, const struct caller *who, struct branch *b,
 	u->done = done;
 	u->ctx = ctx;
 	rc = authorise(u);
-	if (rc == 0)
+	if (rc == 0 && input_is_adopt(text)) {
+		rc = input_parse_adopt(text, &u->adopt, &u->err);
+		if (rc == 0)
+			rc = pool_post(c->pool, adopt_run, u);
+	} else if (rc == 0) {
 		rc = input_parse_upkeep(text, &u->ask, &u->err);
-	if (rc == 0)
-		rc = pool_post(c->pool, u->ask.doctor ? doctor_run : gc_run, u);
+		if (rc == 0)
+			rc = pool_post(c->pool, u->ask.doctor ? doctor_run : gc_run, u);
+	}
 	if (rc < 0)
 		upkeep_end(u, rc);
 }

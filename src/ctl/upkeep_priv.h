@@ -18,6 +18,7 @@ struct upkeep {
 	struct control *c;
 	struct caller who;
 	struct input_upkeep ask;
+	struct input_adopt adopt;
 	control_done done;
 	void *ctx;
 	struct err err;
@@ -32,6 +33,7 @@ void upkeep_end(struct upkeep *u, int rc);
 /* On the pool; each ends with upkeep_end, now or later. */
 void gc_run(void *upkeep);
 void doctor_run(void *upkeep);
+void adopt_run(void *upkeep);
 /* Frees what gc_run collected. */
 void gc_free(struct upkeep *u);
 

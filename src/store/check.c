@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "store/checkpoint_priv.h"
+#include "store/incoming.h"
 #include "store/registry_priv.h"
 
 #include <dirent.h>
@@ -187,6 +188,8 @@ static int on_layer(struct scan *sc, const char *name)
 
 static int on_temp(struct scan *sc, const char *name)
 {
+	if (incoming_is_left(sc->r->store.fd, name))
+		return add_leftover(sc, LEFTOVER_TEMP, name, false);
 	return fd_is_temp(name) ? add_leftover(sc, LEFTOVER_TEMP, name, false) : 0;
 }
 
@@ -325,6 +328,10 @@ static int remove_locked(struct scan *sc, const struct leftover *l, bool *ret_la
 			return -EBUSY;
 		*ret_later = id < r->next_layer;
 		return *ret_later ? 0 : fd_remove_tree(r->store.fd, l->path);
+	}
+	if (incoming_is_dir(strrchr(l->path, '/') + 1)) {
+		*ret_later = incoming_is_left(r->store.fd, strrchr(l->path, '/') + 1);
+		return *ret_later ? 0 : -EBUSY;
 	}
 	return unlinkat(r->store.fd, l->path, 0) < 0 && errno != ENOENT ? -errno : 0;
 }

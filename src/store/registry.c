@@ -304,6 +304,14 @@ static int add_child(struct registry *r, const struct branch_spec *spec,
 	return 0;
 }
 
+int registry_add_on(struct registry *r, const struct branch_spec *spec,
+		    struct layer *base, struct branch **ret_branch, struct err *e)
+{
+	const struct origin from = {.base = base, .name = "", .checkpoint = ""};
+
+	return add_child(r, spec, &from, ret_branch, e);
+}
+
 int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
 		     struct err *e)
 {

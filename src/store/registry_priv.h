@@ -133,6 +133,11 @@ bool registry_top_is_empty(struct registry *r, struct branch *b);
  */
 int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
 		     struct err *e) MUST_CHECK;
+/* A branch on a sealed, durable layer that is nobody's, with a name that was checked.
+ */
+int registry_add_on(struct registry *r, const struct branch_spec *spec,
+		    struct layer *base, struct branch **ret_branch,
+		    struct err *e) MUST_CHECK;
 /* The last of a branch that is in no table any more; the table's reference goes. */
 void registry_forget(struct registry *r, struct branch *b);
 /* With the table's lock, too: children remember this name of it. */

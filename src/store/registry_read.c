@@ -11,6 +11,7 @@
  * trusted is seen only beside the others.
  */
 #include "store/checkpoint_priv.h"
+#include "store/incoming.h"
 #include "store/lineage.h"
 #include "store/registry_priv.h"
 
@@ -542,6 +543,14 @@ static int read_branches(struct reading *rd, struct err *e)
 	return err_hint(e, "put it back from a copy of the store; nothing was changed");
 }
 
+/* What a receive that was cut short has left. */
+static int on_store_entry(struct reading *rd, const char *name)
+{
+	return incoming_is_left(rd->r->store.fd, name)
+		       ? fd_remove_tree(rd->r->store.fd, name)
+		       : 0;
+}
+
 int registry_read(struct registry *r, struct err *e)
 {
 	CLEAN(reading_fini) struct reading rd = {.r = r, .lineage = {.r = r}};
@@ -559,6 +568,8 @@ int registry_read(struct registry *r, struct err *e)
 	rc = fd_mkdir(r->store.fd, "run", 0700);
 	if (rc == 0)
 		rc = each_entry(r, "run", on_run_entry, &rd);
+	if (rc == 0)
+		rc = each_entry(r, ".", on_store_entry, &rd);
 	if (rc < 0)
 		return err_set(e, rc, "cannot empty %s/run: %s", r->path,
 			       strerror(-rc));

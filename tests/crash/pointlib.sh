@@ -54,12 +54,36 @@ check_chilly() {
 	rm "$NOTES/chilly"
 }
 
+# What was sent before the first crash becomes a branch.
+receive_one() {
+	local name=got.$cycle
+
+	"$PGBRANCHFS" receive --name "$name" "$STORE" <"$TMP/stream" >/dev/null 2>&1 || return 1
+	echo "$name" >>"$NOTES/received"
+}
+
+# After a crash: it is there, or nothing of it is.
+check_received() {
+	local name
+
+	while read -r name; do
+		cmp -s "$MNT/main/data/PG_VERSION" "$MNT/$name/data/PG_VERSION" ||
+			fail "branch $name that was received is lost"
+	done < <(cat "$NOTES/received" 2>/dev/null)
+	rm -f "$NOTES/received"
+	for name in "$MNT"/got.*; do
+		[ ! -d "$name" ] || rmdir "$name" || fail "rmdir of $name"
+	done
+	! compgen -G "$STORE/receive.*" >/dev/null || fail 'a receive left its directory'
+}
+
 # workload: until it is over or the daemon is gone.
 workload() {
 	local i
 
 	squash_some || return 0
 	chill_some || return 0
+	receive_one || return 0
 	ledger_start main "$cycle" $((SEED + cycle)) 800
 	for ((i = 0; i < 6; i++)); do
 		churn_one || return 0
@@ -81,6 +105,7 @@ check_all() {
 	must_mount
 	check_churn
 	check_chilly
+	check_received
 	check_ledger main "$cycle"
 	[ ! -e "$NOTES/ledger.$cycle.9" ] || ! grep -q '^made s9' "$NOTES/snaps" ||
 		check_ledger s9 "$cycle.9"
@@ -112,6 +137,9 @@ crash_conf
 # rmdir is a step of two then, and some come back
 sed -i 's/^reserve = 0$/&\ntrash = 1h\ncold_after = 1s/; s/^idle_timeout = 0$/idle_timeout = 1s/' "$STORE/pgbranchfs.conf"
 test_mounts+=("$MNT")
+must_mount
+"$PGBRANCHFS" send main "$MNT" >"$TMP/stream" || die send
+timeout 120 "$PGBRANCHFS" umount "$MNT" || die 'umount'
 
 end_of_points() {
 	is "no promise was broken in $cycle crashes" "$test_failed" 0

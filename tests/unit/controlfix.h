@@ -14,6 +14,7 @@
 #include "ctl/metrics.h"
 #include "store/chill.h"
 #include "store/quota.h"
+#include "store/incoming.h"
 #include "store/squash.h"
 
 #include <fcntl.h>
@@ -408,6 +409,15 @@ int registry_chill(struct registry *r, uint64_t after_s, uint64_t max_bytes)
 	(void)after_s;
 	(void)max_bytes;
 	return 0;
+}
+
+int registry_adopt(struct registry *r, const char *dir, const struct branch_spec *spec,
+		   struct branch **ret_branch, struct err *e)
+{
+	(void)r;
+	(void)spec;
+	(void)ret_branch;
+	return err_set(e, -EINVAL, "'%s' is nothing that was received", dir);
 }
 
 int registry_flush(struct registry *r)
