@@ -252,7 +252,155 @@ churn_living() {
 }
 
 churn_until_gone() {
-	while churn_one; do :; done
+	while churn_one && roll_random; do :; done
+}
+
+# --- one branch that is written, rolled back and reset, with its checkpoints
+
+# What its file holds, and each checkpoint, is noted in the same way.  r0 is a branch of
+# main, in which there is no such file.
+
+roll_number=0
+
+# roll_one OP [A [B]]: 1 when the mount is gone.
+roll_one() {
+	local op=$1 a=${2:-} b=${3:-} r=$MNT/r0
+
+	[ -d "$r" ] || mkdir "$r" 2>/dev/null || [ -d "$r" ] || return 1
+	echo "$op $a $b" >>"$NOTES/roll"
+	case $op in
+	write)
+		echo "$a" | dd of="$r/data/v.new" conv=fsync status=none &&
+			mv -T "$r/data/v.new" "$r/data/v" && sync "$r/data"
+		;;
+	take) mkdir "$r/checkpoints/$a" ;;
+	drop) rmdir "$r/checkpoints/$a" ;;
+	mv) mv -T "$r/checkpoints/$a" "$r/checkpoints/$b" ;;
+	roll) echo "$a" >"$r/rollback" ;;
+	reset) echo parent >"$r/reset" ;;
+	esac 2>"$NOTES/roll.err" || {
+		grep -qE 'not connected|caused connection abort|No such device|Input/output|Stale' \
+			"$NOTES/roll.err" && return 1
+		[ -d "$r" ] || return 1
+		echo '-' >>"$NOTES/roll"
+		return 0
+	}
+	echo '+' >>"$NOTES/roll"
+	count "roll_${op}s"
+}
+
+# roll_random: one of them; a refused one (no such checkpoint) changes nothing.
+roll_random() {
+	local k=k$((RANDOM % 4)) l=k$((RANDOM % 4))
+
+	roll_number=$((roll_number + 1))
+	case $((RANDOM % 8)) in
+	0 | 1) roll_one write "$$.$roll_number" ;;
+	2 | 3) roll_one take "$k" ;;
+	4) roll_one drop "$k" ;;
+	5) [ "$k" = "$l" ] || roll_one mv "$k" "$l" ;;
+	6) roll_one roll "$k" ;;
+	7) roll_one reset ;;
+	esac
+}
+
+# roll_each: each of them once, as far as the mount lives.
+roll_each() {
+	# a kill may have left them
+	roll_one drop e1 && roll_one drop e2 &&
+		roll_one write "$$.each.$cycle" && roll_one take e1 &&
+		roll_one write "$$.more.$cycle" &&
+		roll_one roll e1 && roll_one mv e1 e2 && roll_one reset &&
+		roll_one roll e2 && roll_one drop e2
+}
+
+# roll_expected: prints "value V" for what the file may hold, "must K V" and "may K V"
+# for checkpoints.
+roll_expected() {
+	awk '
+		function apply() {
+			if (op == "write") v = a
+			if (op == "take") c[a] = v
+			if (op == "drop") delete c[a]
+			if (op == "mv") { c[b] = c[a]; delete c[a] }
+			if (op == "roll") v = c[a]
+			if (op == "reset") v = "none"
+		}
+		BEGIN { v = "none" }
+		$1 == "+" { apply(); op = ""; next }
+		$1 == "-" { op = ""; next }
+		{ op = $1; a = $2; b = $3 }
+		END {
+			print "value", v
+			if (op == "write") print "value", a
+			if (op == "roll") print "value", c[a]
+			if (op == "reset") print "value none"
+			for (k in c) {
+				if ((op == "drop" || op == "mv") && k == a) print "may", k, c[k]
+				else print "must", k, c[k]
+			}
+			if (op == "mv") print "may", b, c[a]
+			if (op == "take") print "may", a, v
+		}' "$NOTES/roll"
+}
+
+roll_value() { # BRANCH
+	[ -e "$MNT/$1/data/v" ] || { [ -d "$MNT/$1/data" ] && echo none; return; }
+	cat "$MNT/$1/data/v"
+}
+
+# What the checkpoint K of r0 holds.
+roll_holds() {
+	mkdir "$MNT/rk@r0:$1" && roll_value rk && rmdir "$MNT/rk"
+}
+
+# check_roll: r0 and its checkpoints are what was acknowledged.
+check_roll() {
+	local expected got k v ok=0
+
+	[ -e "$NOTES/roll" ] || return 0
+	[ ! -d "$MNT/rk" ] || rmdir "$MNT/rk"
+	expected=$(roll_expected)
+	got=$(roll_value r0)
+	grep -qxF "value $got" <<<"$expected" || {
+		fail "r0 holds '$got': $(tr '\n' ',' <<<"$expected") $(tail -n 2 "$NOTES/roll" | tr '\n' ' ')"
+		ok=1
+	}
+	while read -r _ k v; do
+		[ -d "$MNT/r0/checkpoints/$k" ] || { fail "checkpoint $k is lost"; ok=1; }
+	done < <(grep '^must' <<<"$expected")
+	{
+		echo "write $got"
+		echo +
+		for k in "$MNT"/r0/checkpoints/[ek][0-9]/; do
+			[ -d "$k" ] || continue
+			k=$(basename "$k")
+			v=$(roll_holds "$k")
+			grep -qxE "(must|may) $k $v" <<<"$expected" || {
+				fail "checkpoint $k holds '$v': $(grep " $k " <<<"$expected")" >&2
+				ok=1
+			}
+			# as if it had been taken now
+			printf 'write %s\n+\ntake %s\n+\n' "$v" "$k"
+			count checkpoints_checked
+		done
+		echo "write $got"
+		echo +
+	} >"$NOTES/roll.new"
+	mv "$NOTES/roll.new" "$NOTES/roll"
+	roll_safeties
+	return "$ok"
+}
+
+# Those from before a rollback pile up; drops all but some.
+roll_safeties() {
+	local there n=0
+
+	for there in "$MNT"/r0/checkpoints/before-*/; do
+		[ -d "$there" ] || continue
+		n=$((n + 1))
+		[ "$n" -le 2 ] || rmdir "$there"
+	done
 }
 
 # churn_expected: prints the names that must be there, then "?" and those that may.
@@ -313,6 +461,7 @@ check_churn() {
 	for there in "$MNT"/c[0-9]/; do
 		[ -d "$there" ] && echo "mkdir $(basename "$there") x" && echo +
 	done >"$NOTES/churn"
+	check_roll || ok=1
 	return "$ok"
 }
 

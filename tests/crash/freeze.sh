@@ -62,6 +62,16 @@ load_over() {
 	done
 }
 
+# make_branch NAME PARENT N: if N is 1, by way of a checkpoint, which then goes.
+make_branch() {
+	if [ "$3" = 0 ]; then
+		mkdir "$MNT/$1@$2"
+		return
+	fi
+	mkdir "$MNT/$2/checkpoints/$1" && mkdir "$MNT/$1@$2:$1" &&
+		rmdir "$MNT/$2/checkpoints/$1"
+}
+
 # made_under_load NAME SETTINGS [DDL]: a branch every 200 ms until the load is over.
 made_under_load() {
 	local what=$1 i=0 parent name end ddl checked=0
@@ -75,7 +85,8 @@ made_under_load() {
 		parent=${parents[i % 3]}
 		name=f$i
 		"$BANK" mark "$NOTES/bank.$parent" >"$NOTES/mark.$name"
-		mkdir "$MNT/$name@$parent" || fail "mkdir $name@$parent: $(cat "$MNT/.error")"
+		make_branch "$name" "$parent" $((i % 2)) ||
+			fail "mkdir $name@$parent: $(cat "$MNT/.error")"
 		count branches
 		i=$((i + 1))
 		sleep 0.2 # the pace that is asked for

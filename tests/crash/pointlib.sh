@@ -84,6 +84,7 @@ workload() {
 	squash_some || return 0
 	chill_some || return 0
 	receive_one || return 0
+	roll_each || return 0
 	ledger_start main "$cycle" $((SEED + cycle)) 800
 	for ((i = 0; i < 6; i++)); do
 		churn_one || return 0
