@@ -13,8 +13,8 @@
 #include "ctl/control.h"
 #include "ctl/metrics.h"
 #include "store/chill.h"
-#include "store/quota.h"
 #include "store/incoming.h"
+#include "store/quota.h"
 #include "store/squash.h"
 
 #include <fcntl.h>

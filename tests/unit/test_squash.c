@@ -4,6 +4,7 @@
  * has the branch open; what has a name stays a layer; what a crash leaves is found.
  */
 #include "store/check.h"
+#include "store/checkpoint.h"
 #include "store/layer_priv.h"
 #include "store/overlay_priv.h"
 #include "store/registry_priv.h"
@@ -261,6 +262,49 @@ static void test_names_stay(void **state)
 	expect(fx->main, "base/1", "four");
 }
 
+/* So does one that a checkpoint stands on, until that is dropped. */
+static void test_checkpoint_stays(void **state)
+{
+	const struct checkpoint_spec spec = {.name = "kept", .kind = CHECKPOINT_NAMED};
+	struct fixture *fx = *state;
+	struct checkpoint_info info;
+	struct err e = ERR_INIT;
+	uint64_t held;
+
+	assert_int_equal(write_in(fx->main, "base/1", "one"), 0);
+	freeze(fx, fx->main);
+	assert_int_equal(write_in(fx->main, "base/1", "two"), 0);
+	assert_int_equal(checkpoint_take(fx->reg, fx->main, &spec, &info, &e), 0);
+	assert_int_equal(registry_flush(fx->reg), 0);
+	fill(fx->main, "base/1", 40000, 'x');
+	freeze(fx, fx->main);
+	assert_int_equal(write_in(fx->main, "base/1", "four"), 0);
+	freeze(fx, fx->main);
+	assert_int_equal(squash(fx, UINT64_MAX), 0);
+	assert_int_equal(depth(fx->main), 4);
+	assert_int_equal(checkpoint_held_bytes(fx->reg, info.no, info.seq, &held), 0);
+	reopen(fx);
+	{
+		struct branch_spec back = {.name = "back",
+					   .parent = fx->main,
+					   .checkpoint_of = info.no,
+					   .checkpoint_seq = info.seq,
+					   .mode = 0700};
+		struct branch *b;
+
+		assert_int_equal(registry_create(fx->reg, &back, &b, &e), 0);
+		expect(b, "base/1", "two");
+		assert_int_equal(registry_discard(fx->reg, b, &e), 0);
+		branch_put(b);
+	}
+	expect(fx->main, "base/1", "four");
+	assert_int_equal(checkpoint_drop(fx->reg, info.no, info.seq, &e), 0);
+	assert_int_equal(registry_reclaim(fx->reg), 0);
+	assert_int_equal(squash(fx, UINT64_MAX), 0);
+	assert_int_equal(depth(fx->main), 2);
+	expect(fx->main, "base/1", "four");
+}
+
 /* A branch that is made of the run meanwhile: it stays as it is. */
 static void test_given_up(void **state)
 {
@@ -413,6 +457,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_attributes_stay, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fresh_layer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_names_stay, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_checkpoint_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_branch_goes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nameless_file, setup, teardown),
