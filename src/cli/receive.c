@@ -28,7 +28,9 @@ struct receive {
 	char *path; /* absolute; owned */
 	char *name; /* of the branch; owned */
 	char *header;
-	int storefd;
+	const char *base; /* what a difference is one to: NAME[@C]; NULL: as it says */
+	char *copy;       /* the path of a branch that is made of that; NULL: none */
+	int storefd, basefd;
 	struct zin *in;
 	struct incoming *incoming;
 	time_t shown;
@@ -40,6 +42,11 @@ static void receive_fini(struct receive *r)
 {
 	zin_free(r->in);
 	incoming_free(r->incoming);
+	clean_fd(&r->basefd);
+	if (r->copy && rmdir(r->copy) < 0)
+		(void)fprintf(stderr, "pgbranchfs: cannot remove '%s': %s\n", r->copy,
+			      strerrordesc_np(errno));
+	free(r->copy);
 	clean_fd(&r->storefd);
 	free(r->path);
 	free(r->name);
@@ -89,6 +96,76 @@ static char *header_value(const struct receive *r, const char *key)
 		if (strncmp(line, key, n) == 0 && line[n] == ' ')
 			return strdup(line + n + 1);
 	return NULL;
+}
+
+/* Where the store is mounted; -EBUSY: it is not, here. */
+static int find_mount(struct receive *r, struct mount_entry *m)
+{
+	CLEAN(mounts_fini) struct mount_list list = MOUNT_LIST_INIT;
+	int rc = mounts_load(&list, r->e);
+
+	for (size_t i = 0; rc == 0 && i < list.n; i++) {
+		if (strcmp(list.entries[i].store, r->path) != 0)
+			continue;
+		m->mountpoint = strdup(list.entries[i].mountpoint);
+		m->store = strdup(list.entries[i].store);
+		return m->mountpoint && m->store ? 0 : -ENOMEM;
+	}
+	if (rc < 0)
+		return rc;
+	(void)err_set(r->e, -EBUSY, "store %s is not mounted here", r->path);
+	return err_hint(r->e, "mount it, or receive where it is mounted");
+}
+
+/* A branch of what a difference is one to, so that it stays as it is. */
+static int make_base(struct receive *r, const char *what)
+{
+	CLEAN(mount_entry_fini) struct mount_entry m = {NULL, NULL, 0};
+	CLEAN(clean_free) char *copy = NULL, *spec = NULL;
+	int rc = find_mount(r, &m);
+
+	if (rc < 0)
+		return rc;
+	copy = text_format("%s/receive-%d", m.mountpoint, (int)getpid());
+	spec = copy ? text_format("%s@%s", copy, what) : NULL;
+	if (!spec)
+		return err_set(r->e, -ENOMEM, "out of memory");
+	if (strchr(what, '@'))
+		spec[strlen(copy) + 1 + strcspn(what, "@")] = ':';
+	if (mkdir(spec, 0700) < 0) {
+		rc = -errno;
+		(void)err_set(r->e, rc,
+			      "the stream is a difference to '%s', of which no branch "
+			      "can be made here: %s",
+			      what, strerrordesc_np(-rc));
+		return err_hint(r->e, "name what it is a difference to with --base, or "
+				      "send all of it, without --since");
+	}
+	r->copy = steal(copy);
+	return 0;
+}
+
+/* Is the stream a difference?  Then what it is one to is needed. */
+static int take_since(struct receive *r)
+{
+	CLEAN(clean_free) char *branch = header_value(r, "branch"), *what = NULL;
+	CLEAN(clean_free) char *since = header_value(r, "since"), *data = NULL;
+	int rc;
+
+	if (!since || strcmp(since, "-") == 0)
+		return 0;
+	if (!branch || text_check_name(branch) < 0 || text_check_name(since) < 0)
+		return bad_stream(r, -EBADMSG);
+	what = r->base ? strdup(r->base) : text_format("%s@%s", branch, since);
+	rc = what ? make_base(r, what) : err_set(r->e, -ENOMEM, "out of memory");
+	if (rc < 0)
+		return rc;
+	data = text_format("%s/data", r->copy);
+	r->basefd = data ? open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (r->basefd < 0)
+		return err_set(r->e, -EIO, "cannot open the data of '%s'", what);
+	incoming_set_base(r->incoming, r->basefd);
+	return 0;
 }
 
 static int take_header(struct receive *r, const struct stream_record *rec)
@@ -141,9 +218,11 @@ static int next_record(struct receive *r)
 		rc = zin_read(r->in, r->buf, len);
 	if (rc == 0)
 		rc = stream_decode(type, r->buf, len, &rec);
-	if (rc == 0 && type == STREAM_HEADER)
+	if (rc == 0 && type == STREAM_HEADER) {
 		rc = take_header(r, &rec);
-	else if (rc == 0 && !r->header)
+		return rc < 0 ? bad_stream(r, rc) : take_since(r);
+	}
+	if (rc == 0 && !r->header)
 		rc = -EBADMSG;
 	else if (rc == 0 && type == STREAM_END)
 		rc = check_end(r, &rec, sum);
@@ -174,32 +253,12 @@ static int read_stream(struct receive *r)
 	return rc < 0 ? rc : incoming_finish(r->incoming, r->e);
 }
 
-/* Where the store is mounted; -ENOENT: the lock is held by something else. */
-static int find_mount(struct receive *r, struct ask *a)
-{
-	CLEAN(mounts_fini) struct mount_list list = MOUNT_LIST_INIT;
-	int rc = mounts_load(&list, r->e);
-
-	for (size_t i = 0; rc == 0 && i < list.n; i++) {
-		if (strcmp(list.entries[i].store, r->path) != 0)
-			continue;
-		a->mount.mountpoint = strdup(list.entries[i].mountpoint);
-		a->mount.store = strdup(list.entries[i].store);
-		return a->mount.mountpoint && a->mount.store ? 0 : -ENOMEM;
-	}
-	if (rc < 0)
-		return rc;
-	(void)err_set(r->e, -EBUSY, "store %s is in use, and not mounted here",
-		      r->path);
-	return err_hint(r->e, "receive it where the store is mounted");
-}
-
 static int adopt_by_daemon(struct receive *r)
 {
 	CLEAN(ask_fini) struct ask a = ASK_INIT;
 	CLEAN(clean_free)
 	char *question = text_format("adopt %s %s", incoming_dir(r->incoming), r->name);
-	int rc = question ? find_mount(r, &a) : -ENOMEM;
+	int rc = question ? find_mount(r, &a.mount) : -ENOMEM;
 
 	return rc < 0 ? rc : ask_daemon(&a, question, r->e);
 }
@@ -254,14 +313,20 @@ static int run_receive(const struct cli_command *self, int argc, char **argv)
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
 						{"name", required_argument, NULL, 'n'},
+						{"base", required_argument, NULL, 'b'},
 						{NULL, 0, NULL, 0}};
-	static struct receive r = {.storefd = -1}; /* its buffer is large */
+	static struct receive r = {.storefd = -1,
+				   .basefd = -1}; /* its buffer is large */
 	CLEAN(err_fini) struct err e = ERR_INIT;
 	int opt, rc;
 
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (opt == 'h')
 			return cli_help(self);
+		if (opt == 'b') {
+			r.base = optarg;
+			continue;
+		}
 		if (opt != 'n')
 			return cli_usage(self, NULL);
 		if (text_check_name(optarg) < 0)
@@ -285,8 +350,10 @@ static int run_receive(const struct cli_command *self, int argc, char **argv)
 
 const struct cli_command cmd_receive = {
 	.name = "receive",
-	.args = "[--name NAME] STORE",
+	.args = "[--name NAME] [--base NAME[@CHECKPOINT]] STORE",
 	.summary = "Make a branch of a stream on standard input",
-	.help = "  --name NAME  call the branch so, not as it was called\n",
+	.help = "  --name NAME  call the branch so, not as it was called\n"
+		"  --base NAME[@CHECKPOINT]  what a difference is one to, if that is "
+		"called\n               otherwise here\n",
 	.run = run_receive,
 };

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <zlib.h>
 
 #define LIFETIME "1d"
 #define DEPTH_MAX 64
@@ -39,7 +40,10 @@ struct known_file {
 struct send {
 	struct mount_entry mount;
 	char *name, *checkpoint; /* what is sent; owned */
+	const char *since;       /* the checkpoint that the receiver has; NULL: none */
 	char *copy;              /* the branch that is read; NULL: not made */
+	char *base;              /* likewise, of `since` */
+	char path[4096];         /* below the data directory */
 	struct zout *out;
 	uint64_t last_id, records, bytes;
 	struct known_file *files;
@@ -70,23 +74,23 @@ static int daemon_error(struct send *s, int rc, const char *what)
 	return err_set(s->e, rc, "%s: %s", what, strerrordesc_np(-rc));
 }
 
-static int make_copy(struct send *s)
+static int make_copy(struct send *s, const char *prefix, const char *checkpoint,
+		     char **ret_copy)
 {
-	CLEAN(clean_free) char *copy = text_format("send-%d", (int)getpid());
+	CLEAN(clean_free) char *copy = text_format("%s-%d", prefix, (int)getpid());
 	CLEAN(clean_free) char *spec = NULL, *expires = NULL;
 	int fd;
 
 	if (copy)
 		spec = text_format("%s/%s@%s%s%s", s->mount.mountpoint, copy, s->name,
-				   s->checkpoint ? ":" : "",
-				   s->checkpoint ? s->checkpoint : "");
+				   checkpoint ? ":" : "", checkpoint ? checkpoint : "");
 	if (copy)
 		expires = text_format("%s/%s/expires", s->mount.mountpoint, copy);
 	if (!spec || !expires)
 		return err_set(s->e, -ENOMEM, "out of memory");
 	if (mkdir(spec, 0700) < 0)
 		return daemon_error(s, -errno, "cannot make a branch of it");
-	s->copy = steal(copy);
+	*ret_copy = steal(copy);
 	fd = open(expires, O_WRONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		(void)!write(fd, LIFETIME, strlen(LIFETIME)); /* else it stays until gc
@@ -110,22 +114,27 @@ static void remove_paths(const char *pattern)
 }
 
 /* Also from the trash, where there is one. */
+static void remove_copy(const struct send *s, const char *copy)
+{
+	CLEAN(clean_free) char *path = text_format("%s/%s", s->mount.mountpoint, copy);
+	CLEAN(clean_free)
+	char *trash = text_format("%s/.trash/%s@*", s->mount.mountpoint, copy);
+
+	remove_paths(path);
+	remove_paths(trash);
+}
+
 static void send_fini(struct send *s)
 {
-	if (s->copy) {
-		CLEAN(clean_free)
-		char *path = text_format("%s/%s", s->mount.mountpoint, s->copy);
-		CLEAN(clean_free)
-		char *trash =
-			text_format("%s/.trash/%s@*", s->mount.mountpoint, s->copy);
-
-		remove_paths(path);
-		remove_paths(trash);
-	}
+	if (s->copy)
+		remove_copy(s, s->copy);
+	if (s->base)
+		remove_copy(s, s->base);
 	zout_free(s->out);
 	free(s->name);
 	free(s->checkpoint);
 	free(s->copy);
+	free(s->base);
 	free(s->files);
 	mount_entry_fini(&s->mount);
 }
@@ -197,6 +206,32 @@ static int put_file(struct send *s, int fd, uint64_t size)
 	return rc;
 }
 
+/* What the receiver has at the same path, and where it differs.  Its sum finds out if
+ * that is something else there. */
+static int put_difference(struct send *s, int fd, int basefd, uint64_t size)
+{
+	struct stream_record r = {.type = STREAM_SAME,
+				  .bytes = (const uint8_t *)s->path,
+				  .len = (uint32_t)strlen(s->path)};
+	static uint8_t old[STREAM_BYTES_MAX];
+	uint32_t sum = 0;
+	int rc = put(s, &r);
+
+	for (uint64_t off = 0; rc == 0 && off < size; off += sizeof(old)) {
+		ssize_t n = fd_pread_full(fd, s->bytes_buf, sizeof(old), off);
+		ssize_t m = fd_pread_full(basefd, old, sizeof(old), off);
+
+		if (n <= 0 || m < 0)
+			return n < 0 ? (int)n : m < 0 ? (int)m : -EIO;
+		memset(old + m, 0, sizeof(old) - (size_t)m);
+		sum = (uint32_t)crc32_z(sum, s->bytes_buf, (z_size_t)n);
+		if (memcmp(old, s->bytes_buf, (size_t)n) != 0)
+			rc = put_bytes(s, s->bytes_buf, (size_t)n, off);
+	}
+	r = (struct stream_record){.type = STREAM_CHECK, .sum = sum};
+	return rc < 0 ? rc : put(s, &r);
+}
+
 /* The number that a file with several names has by now; 0: this is the first. */
 static uint64_t *find_file(struct send *s, ino_t ino)
 {
@@ -213,7 +248,7 @@ static uint64_t *find_file(struct send *s, ino_t ino)
 	return &v[s->nfiles++].id;
 }
 
-static int put_dir(struct send *s, int fd, uint64_t id, unsigned depth);
+static int put_dir(struct send *s, int fd, int basefd, uint64_t id, unsigned depth);
 
 static int put_symlink(struct send *s, int dirfd, struct stream_record *r)
 {
@@ -227,10 +262,11 @@ static int put_symlink(struct send *s, int dirfd, struct stream_record *r)
 	return put(s, r);
 }
 
-static int put_regular(struct send *s, int dirfd, struct stream_record *r,
+static int put_regular(struct send *s, int dirfd, int basedir, struct stream_record *r,
 		       const struct stat *st)
 {
-	CLEAN(clean_fd) int fd = -1;
+	CLEAN(clean_fd) int fd = -1, base = -1;
+	struct stat old;
 	uint64_t *id = st->st_nlink > 1 ? find_file(s, st->st_ino) : NULL;
 	int rc;
 
@@ -247,15 +283,20 @@ static int put_regular(struct send *s, int dirfd, struct stream_record *r,
 	fd = openat(dirfd, r->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	if (basedir >= 0)
+		base = openat(basedir, r->name,
+			      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	rc = put(s, r);
+	if (rc == 0 && base >= 0 && fstat(base, &old) == 0 && S_ISREG(old.st_mode))
+		return put_difference(s, fd, base, r->size_bytes);
 	return rc < 0 ? rc : put_file(s, fd, r->size_bytes);
 }
 
-static int put_entry(struct send *s, int dirfd, uint64_t parent, const char *name,
-		     unsigned depth)
+static int put_entry(struct send *s, int dirfd, int basedir, uint64_t parent,
+		     const char *name, unsigned depth)
 {
 	struct stream_record r = {.parent = parent, .name = name};
-	CLEAN(clean_fd) int fd = -1;
+	CLEAN(clean_fd) int fd = -1, base = -1;
 	struct stat st;
 	int rc;
 
@@ -274,17 +315,35 @@ static int put_entry(struct send *s, int dirfd, uint64_t parent, const char *nam
 	if (S_ISREG(st.st_mode)) {
 		r.type = STREAM_FILE;
 		r.size_bytes = (uint64_t)st.st_size;
-		return put_regular(s, dirfd, &r, &st);
+		return put_regular(s, dirfd, basedir, &r, &st);
 	}
 	r.type = STREAM_DIR;
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	if (basedir >= 0)
+		base = openat(basedir, name,
+			      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	rc = put(s, &r);
-	return rc < 0 ? rc : put_dir(s, fd, r.id, depth + 1);
+	return rc < 0 ? rc : put_dir(s, fd, base, r.id, depth + 1);
 }
 
-static int put_dir(struct send *s, int fd, uint64_t id, unsigned depth)
+/* With its name at the end of the path. */
+static int put_named(struct send *s, int fd, int basefd, uint64_t id, const char *name,
+		     unsigned depth)
+{
+	size_t was = strlen(s->path);
+	int n = snprintf(s->path + was, sizeof(s->path) - was, "%s%s", was ? "/" : "",
+			 name);
+	int rc = -ENAMETOOLONG;
+
+	if (n > 0 && (size_t)n < sizeof(s->path) - was)
+		rc = put_entry(s, fd, basefd, id, name, depth);
+	s->path[was] = '\0';
+	return rc;
+}
+
+static int put_dir(struct send *s, int fd, int basefd, uint64_t id, unsigned depth)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0), rc = 0;
 	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
@@ -302,7 +361,7 @@ static int put_dir(struct send *s, int fd, uint64_t id, unsigned depth)
 			break;
 		}
 		if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
-			rc = put_entry(s, fd, id, ent->d_name, depth);
+			rc = put_named(s, fd, basefd, id, ent->d_name, depth);
 	}
 	(void)closedir(d);
 	return rc;
@@ -333,11 +392,12 @@ static int put_header(struct send *s, int datafd)
 	if (fd_read_file(datafd, "PG_VERSION", 16, &version, NULL) == 0)
 		version[strcspn(version, "\n")] = '\0';
 	text_format_time(time(NULL), when);
-	text = text_format(
-		"branch %s\ncheckpoint %s\npostgres_version %s\n"
-		"system_identifier %llu\nsent %s\npgbranchfs %s\n",
-		s->name, s->checkpoint ? s->checkpoint : "-", version ? version : "-",
-		(unsigned long long)system_identifier(datafd), when, PACKAGE_VERSION);
+	text = text_format("branch %s\ncheckpoint %s\nsince %s\npostgres_version %s\n"
+			   "system_identifier %llu\nsent %s\npgbranchfs %s\n",
+			   s->name, s->checkpoint ? s->checkpoint : "-",
+			   s->since ? s->since : "-", version ? version : "-",
+			   (unsigned long long)system_identifier(datafd), when,
+			   PACKAGE_VERSION);
 	if (!text)
 		return -ENOMEM;
 	stream_head_encode(head);
@@ -351,14 +411,22 @@ static int put_all(struct send *s)
 {
 	CLEAN(clean_free)
 	char *path = text_format("%s/%s/data", s->mount.mountpoint, s->copy);
+	CLEAN(clean_free)
+	char *base_path =
+		s->base ? text_format("%s/%s/data", s->mount.mountpoint, s->base)
+			: NULL;
 	struct stream_record root = {.type = STREAM_DIR, .name = ""}, end;
-	CLEAN(clean_fd) int fd = -1;
+	CLEAN(clean_fd) int fd = -1, base = -1;
 	struct stat st;
 	int rc;
 
 	fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
+	if (base_path)
+		base = open(base_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->base && base < 0)
+		return base_path ? -errno : -ENOMEM;
 	rc = put_header(s, fd);
 	root.id = ++s->last_id;
 	root.mode = st.st_mode & 07777;
@@ -367,7 +435,7 @@ static int put_all(struct send *s)
 	if (rc == 0)
 		rc = put(s, &root);
 	if (rc == 0)
-		rc = put_dir(s, fd, root.id, 0);
+		rc = put_dir(s, fd, base, root.id, 0);
 	end = (struct stream_record){.type = STREAM_END,
 				     .records = s->records,
 				     .total_bytes = s->bytes,
@@ -419,7 +487,9 @@ static int send_it(struct send *s, const char *what, const char *mountpoint)
 	rc = zout_new(STDOUT_FILENO, &s->out);
 	if (rc < 0)
 		return err_set(s->e, rc, "out of memory");
-	rc = make_copy(s);
+	rc = make_copy(s, "send", s->checkpoint, &s->copy);
+	if (rc == 0 && s->since)
+		rc = make_copy(s, "since", s->since, &s->base);
 	if (rc < 0)
 		return rc;
 	rc = put_all(s);
@@ -433,13 +503,22 @@ static int send_it(struct send *s, const char *what, const char *mountpoint)
 static int run_send(const struct cli_command *self, int argc, char **argv)
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+						{"since", required_argument, NULL, 's'},
 						{NULL, 0, NULL, 0}};
 	static struct send s; /* its buffers are large */
 	CLEAN(err_fini) struct err e = ERR_INIT;
 	int opt, rc;
 
-	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1)
-		return opt == 'h' ? cli_help(self) : cli_usage(self, NULL);
+	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (opt == 'h')
+			return cli_help(self);
+		if (opt != 's')
+			return cli_usage(self, NULL);
+		if (text_check_name(optarg) < 0)
+			return cli_usage(self, "'%s' is no name for a checkpoint",
+					 optarg);
+		s.since = optarg;
+	}
 	if (argc - optind < 1 || argc - optind > 2)
 		return cli_usage(self,
 				 "send takes a branch, and at most one directory");
@@ -456,8 +535,9 @@ static int run_send(const struct cli_command *self, int argc, char **argv)
 
 const struct cli_command cmd_send = {
 	.name = "send",
-	.args = "NAME[@CHECKPOINT] [MOUNTPOINT] | MOUNTPOINT/NAME[@CHECKPOINT]",
+	.args = "NAME[@CHECKPOINT] [--since CHECKPOINT] [MOUNTPOINT]",
 	.summary = "Write a branch as a stream to standard output",
-	.help = "",
+	.help = "  --since CHECKPOINT  only what changed since; the receiver has that "
+		"one\n",
 	.run = run_send,
 };

@@ -15,11 +15,16 @@
 #include "store/registry_priv.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <zlib.h>
+
+#define COPY_BYTES 65536
 
 struct object {
 	char type;
@@ -39,6 +44,7 @@ struct incoming {
 	struct bfile *file; /* the last one */
 	uint64_t size_bytes;
 	uint64_t records, bytes;
+	int basefd; /* -1: none */
 };
 
 static int make_dir(struct incoming *in)
@@ -69,6 +75,7 @@ int incoming_new(int storefd, struct incoming **ret_in, struct err *e)
 	store_init(&in->store);
 	in->store.fd = storefd;
 	in->lock_fd = -1;
+	in->basefd = -1;
 	rc = fdcache_new(64, &in->store.fds);
 	if (rc == 0)
 		rc = make_dir(in);
@@ -264,17 +271,103 @@ static int take_bytes(struct incoming *in, const struct stream_record *r)
 	return rc;
 }
 
+void incoming_set_base(struct incoming *in, int basefd)
+{
+	in->basefd = basefd;
+}
+
+/* Copies what the base has there; zeros stay holes. */
+static int copy_base(struct incoming *in, int from, int to)
+{
+	CLEAN(clean_free) uint8_t *buf = malloc(COPY_BYTES);
+	ssize_t n = buf ? 1 : -ENOMEM;
+	int rc = 0;
+
+	for (uint64_t off = 0; rc == 0 && n > 0 && off < in->size_bytes;
+	     off += (uint64_t)n) {
+		size_t want = in->size_bytes - off < COPY_BYTES
+				      ? (size_t)(in->size_bytes - off)
+				      : COPY_BYTES;
+
+		n = fd_pread_full(from, buf, want, off);
+		if (n > 0 && (buf[0] != 0 || memcmp(buf, buf + 1, (size_t)n - 1) != 0))
+			rc = fd_pwrite_full(to, buf, (size_t)n, off);
+	}
+	return n < 0 ? (int)n : rc;
+}
+
+static int take_same(struct incoming *in, const struct stream_record *r)
+{
+	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+	CLEAN(clean_free) char *path = strndup((const char *)r->bytes, r->len);
+	CLEAN(clean_fd) int from = -1;
+	struct stat st;
+	int to, rc;
+
+	if (!in->file || !path)
+		return path ? -EBADMSG : -ENOMEM;
+	if (in->basefd < 0)
+		return -ESTALE;
+	from = (int)syscall(SYS_openat2, in->basefd, path, &how, sizeof(how));
+	if (from < 0 || fstat(from, &st) < 0 || !S_ISREG(st.st_mode))
+		return -ESTALE;
+	to = bfile_pin(in->file);
+	if (to < 0)
+		return to;
+	rc = copy_base(in, from, to);
+	bfile_unpin(in->file);
+	return rc;
+}
+
+/* All bytes of the last file, holes as the zeros that they are. */
+static int take_check(struct incoming *in, const struct stream_record *r)
+{
+	CLEAN(clean_free) uint8_t *buf = malloc(COPY_BYTES);
+	uint32_t sum = 0;
+	int fd, rc = 0;
+
+	if (!in->file || !buf)
+		return buf ? -EBADMSG : -ENOMEM;
+	fd = bfile_pin(in->file);
+	if (fd < 0)
+		return fd;
+	for (uint64_t off = 0; rc == 0 && off < in->size_bytes; off += COPY_BYTES) {
+		ssize_t n = fd_pread_full(fd, buf, COPY_BYTES, off);
+
+		rc = n < 0 ? (int)n : 0;
+		if (n > 0)
+			sum = (uint32_t)crc32_z(sum, buf, (z_size_t)n);
+	}
+	bfile_unpin(in->file);
+	return rc < 0 ? rc : sum == r->sum ? 0 : -ESTALE;
+}
+
+static int take_record(struct incoming *in, const struct stream_record *r)
+{
+	int rc;
+
+	if (r->type == STREAM_BYTES)
+		return take_bytes(in, r);
+	if (r->type == STREAM_SAME)
+		return take_same(in, r);
+	if (r->type == STREAM_CHECK)
+		return take_check(in, r);
+	rc = end_file(in);
+	return rc < 0 ? rc : take_object(in, r);
+}
+
 int incoming_record(struct incoming *in, const struct stream_record *r, struct err *e)
 {
 	int rc;
 
 	in->records++;
-	if (r->type == STREAM_BYTES) {
-		rc = take_bytes(in, r);
-	} else {
-		rc = end_file(in);
-		if (rc == 0)
-			rc = take_object(in, r);
+	rc = take_record(in, r);
+	if (rc == -ESTALE) {
+		(void)err_set(e, rc, "the difference does not fit what is here");
+		return err_hint(e,
+				"send all of it, without --since, or name what it is "
+				"a difference to with --base");
 	}
 	if (rc == -EBADMSG)
 		return err_set(e, rc,

@@ -23,6 +23,9 @@ int incoming_new(int storefd, struct incoming **ret_in, struct err *e) MUST_CHEC
 struct incoming *incoming_free(struct incoming *in);
 /* What it is called below the store. */
 const char *incoming_dir(const struct incoming *in);
+/* The data directory that S records speak of; borrowed.  Without one they are refused.
+ */
+void incoming_set_base(struct incoming *in, int basefd);
 /* The next record, in the order of the stream; -EBADMSG if it does not fit in. */
 int incoming_record(struct incoming *in, const struct stream_record *r,
 		    struct err *e) MUST_CHECK;

@@ -9,6 +9,7 @@
 #define END_BYTES 20
 #define NAME_MAX_BYTES 255
 #define TARGET_MAX_BYTES 4095
+#define PATH_MAX_BYTES 4095
 
 void stream_head_encode(uint8_t buf[static STREAM_HEAD])
 {
@@ -65,6 +66,9 @@ int stream_encode(const struct stream_record *r, uint8_t *buf)
 		put64(p + 8, r->total_bytes);
 		put32(p + 16, r->sum);
 		end = p + END_BYTES;
+	} else if (r->type == STREAM_CHECK) {
+		put32(p, r->sum);
+		end = p + 4;
 	} else {
 		if (r->type == STREAM_BYTES) {
 			put64(p, r->off_bytes);
@@ -87,7 +91,7 @@ int stream_record_decode(const uint8_t buf[static STREAM_RECORD],
 	uint32_t len = get32(buf + 1);
 
 	if ((!is_object(t) && t != STREAM_HEADER && t != STREAM_BYTES &&
-	     t != STREAM_END) ||
+	     t != STREAM_SAME && t != STREAM_CHECK && t != STREAM_END) ||
 	    len > STREAM_PAYLOAD_MAX)
 		return -EBADMSG;
 	*ret_type = t;
@@ -159,6 +163,13 @@ int stream_decode(enum stream_type type, const uint8_t *buf, uint32_t len,
 		r.records = get64(buf);
 		r.total_bytes = get64(buf + 8);
 		r.sum = get32(buf + 16);
+	} else if (type == STREAM_CHECK) {
+		if (len != 4)
+			return -EBADMSG;
+		r.sum = get32(buf);
+	} else if (type == STREAM_SAME) {
+		if (len == 0 || len > PATH_MAX_BYTES || memchr(buf, '\0', len))
+			return -EBADMSG;
 	} else if (type == STREAM_BYTES) {
 		if (len <= 8 || len - 8 > STREAM_BYTES_MAX)
 			return -EBADMSG;

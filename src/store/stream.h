@@ -6,11 +6,14 @@
  *     "pgbrsend" version(2) 0(2)
  *     then records: type(1) length(4) payload(length)
  *
- *     H  text, a "key value" a line: what it is and where it comes from; the first one
- *     D  F  L  a directory, file, symlink: id(8) parent(8) mode(4) mtime(8) ns(4)
- * size(8) name NUL [target NUL] K  one more name of a file: as F B  bytes of the last
- * file: offset(8) and they E  how many records(8), bytes of files(8), CRC-32(4) of all
- * before; the last one
+ *     H  text, a "key value" a line: what it is and where it comes from; first
+ *     D  F  L  a directory, file or symlink:
+ *        id(8) parent(8) mode(4) mtime(8) ns(4) size(8) name NUL [target NUL]
+ *     K  one more name of a file: as F
+ *     S  the last file begins as the one at this path of the base: text
+ *     B  bytes of the last file: offset(8) and they
+ *     C  CRC-32(4) of all bytes of the last file; behind its B, where there is an S
+ *     E  number of records(8), bytes of files(8), CRC-32(4) of all before; last
  *
  * All little endian.  Objects are numbered from 1, the root, in the order in which they
  * come, and a parent comes before what is in it.
@@ -37,6 +40,8 @@ enum stream_type {
 	STREAM_FILE = 'F',
 	STREAM_SYMLINK = 'L',
 	STREAM_LINK = 'K',
+	STREAM_SAME = 'S',
+	STREAM_CHECK = 'C',
 	STREAM_BYTES = 'B',
 	STREAM_END = 'E',
 };
@@ -50,10 +55,10 @@ struct stream_record {
 	uint64_t size_bytes;
 	const char *name, *target; /* borrowed */
 	uint64_t off_bytes;        /* B */
-	const uint8_t *bytes;      /* borrowed; B, H */
+	const uint8_t *bytes;      /* borrowed; B, H, S */
 	uint32_t len;
 	uint64_t records, total_bytes; /* E */
-	uint32_t sum;
+	uint32_t sum;                  /* E, C */
 };
 
 void stream_head_encode(uint8_t buf[static STREAM_HEAD]);

@@ -107,6 +107,49 @@ ok 'bytes' diff -r "$MNT/odd/data" "$TMP/mnt2/odd/data"
 ok 'holes stay holes' test "$(du -k "$TMP/mnt2/odd/data/dir/hole" | cut -f1)" -lt 1000
 ok 'umount' "$PGBRANCHFS" umount "$TMP/mnt2"
 
+# --- a difference: small, and only to what it is one to
+
+sql main 'insert into note values (4)'
+ok 'a later checkpoint' mkdir "$MNT/main/checkpoints/c2"
+ok 'send the difference' eval '"$PGBRANCHFS" send main@c2 --since c1 "$MNT" >"$TMP/diff"'
+nok 'nothing of it stays' compgen -G "$MNT/s[ei]n[dc]*-*"
+ok 'it is smaller' test $(($(stat -c %s "$TMP/diff") * 3)) -lt "$(stat -c %s "$TMP/stream.c1")"
+nok 'a store that is not mounted refuses it' eval \
+	'"$PGBRANCHFS" receive --name next --base pure "$B" <"$TMP/diff" 2>"$TMP/said"'
+like 'and says what to do' "$(cat "$TMP/said")" 'hint: mount it'
+mount_other
+ok 'the state that it is one to' eval \
+	'"$PGBRANCHFS" receive --name pure "$B" <"$TMP/stream.c1" >/dev/null'
+no_difference() { # BASE WHAT: not to this
+	if "$PGBRANCHFS" receive --name next --base "$1" "$B" <"$TMP/diff" >"$TMP/said" 2>&1; then
+		fail "the difference was taken for one to $1"
+		return 1
+	fi
+	grep -q "$2" "$TMP/said" && [ -z "$(leftovers "$B")" ] && [ ! -e "$TMP/mnt2/next" ]
+}
+ok 'not to a branch that was written since' no_difference got.c1 'does not fit'
+ok 'not to the wrong cluster' no_difference main 'does not fit'
+ok 'not to what is not there' no_difference main@nope 'no branch can be made'
+nok 'not to what is called otherwise here' eval \
+	'"$PGBRANCHFS" receive --name next "$B" <"$TMP/diff" 2>"$TMP/said"'
+like 'with a sentence' "$(cat "$TMP/said")" "a difference to 'main@c1'"
+ok 'to that it is' eval \
+	'"$PGBRANCHFS" receive --name next --base pure "$B" <"$TMP/diff" >"$TMP/said"'
+is 'it is as it was' "$(in_other next 'select string_agg(n::text, $$,$$ order by n) from note')" 1,2,4
+is 'of one moment' "$(in_other next 'select sum(abalance) from pgbench_accounts')" \
+	"$(in_other next 'select sum(delta) from pgbench_history')"
+is 'its base is as it was' "$(in_other pure 'select count(*) from note')" 1
+nok 'nothing else stays' compgen -G "$TMP/mnt2/receive-*"
+ok 'a checkpoint by the same name, here' mkdir "$MNT/odd/checkpoints/o1"
+ok 'and there' mkdir "$TMP/mnt2/odd/checkpoints/o1"
+printf more >>"$MNT/odd/data/a name"
+truncate -s 100 "$MNT/odd/data/dir/hole"
+rm "$MNT/odd/data/link"
+ok 'is what a difference is one to by itself' eval \
+	'"$PGBRANCHFS" send odd --since o1 "$MNT" | "$PGBRANCHFS" receive --name odd2 "$B" >/dev/null'
+ok 'with all that changed' diff -r "$MNT/odd/data" "$TMP/mnt2/odd2/data"
+ok 'umount' "$PGBRANCHFS" umount "$TMP/mnt2"
+
 # --- cut off, and damaged: refused as a whole, whatever it is
 
 state_of() { # STORE: all that is in it
