@@ -128,6 +128,8 @@ sql vacuum 'delete from slow where n % 2 = 0'
 
 sql pub 'create table t (n int); create publication p for table t; insert into t values (1)'
 sql sub 'create table t (n int)'
+# the server of sub connects under its own uid, which is not that of pub's owner
+chgrp "$(stat -c %g "$MNT/sub/data")" "$MNT/pub" && chmod 750 "$MNT/pub"
 sql sub "create subscription s connection 'host=$MNT/pub user=postgres dbname=postgres'
 	publication p" 2>/dev/null
 subscribed() {
