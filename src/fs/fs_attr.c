@@ -143,11 +143,9 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		else if (to_set & ~TO_SET_TIMES)
 			rc = fs_refuse(req, -EPERM, "this cannot be changed");
 	}
-	if (rc == -ESTALE) {
-		rc = setattr_stale(ino, attr, to_set, &st);
-		n.kind = NODE_DATA; /* nothing else has times to be written late */
-	}
-	if (rc < 0)
+	if (rc == -ESTALE && setattr_stale(ino, attr, to_set, &st) == 0)
+		(void)fuse_reply_attr(req, &st, 0);
+	else if (rc < 0)
 		fs_reply_err(req, "setattr", &n, rc);
 	else if (node_is_stored(&n))
 		(void)fuse_reply_attr(req, &st, node_attr_timeout(&n, &st));
