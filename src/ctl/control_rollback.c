@@ -39,15 +39,21 @@ static void switch_job(void *ctx)
 	struct request *rq = ctx;
 	struct registry *r = rq->c->registry;
 	const struct rollback_spec spec = {.seq = rq->checkpoint.seq, .parent = rq->to};
+	CLEAN(branch_putp) struct branch *b = branch_get(rq->b);
 	struct checkpoint_info before;
+	struct overlay *old = NULL;
 
-	rq->rc = registry_rollback(r, rq->b, &spec, &before, &rq->err);
+	rq->rc = registry_rollback(r, b, &spec, &before, &old, &rq->err);
 	if (rq->rc == 0)
 		log_info("branch %s: became %s%s by uid %u; what it was is checkpoint "
 			 "%s",
 			 before.branch, rq->to ? "its parent's state" : "checkpoint ",
 			 rq->to ? "" : rq->checkpoint.name, rq->who.uid, before.name);
-	fleet_release(rq->c->fleet, rq->b, rq->rc == 0, rq->ran, released, rq);
+	/* from here on rq may be gone; while the server starts there is time for the
+	 * rest
+	 */
+	fleet_release(rq->c->fleet, b, rq->rc == 0, rq->ran, released, rq);
+	registry_forget_tree(r, b, old);
 }
 
 static void server_held(void *ctx, int rc, const struct err *e)

@@ -138,24 +138,19 @@ static void forget_tree(void *ctx, struct branch *b, struct overlay *o, bool run
 }
 
 /*
- * A branch has another data directory.  Its name is taken from the kernel first, which
- * waits for those who look it up: from then on it leads to the new one.
+ * A branch has another data directory.  Its name is taken from the kernel, which waits
+ * for those who look it up: from then on it leads to the new one.
  */
-static void forget_data(void *ctx, struct branch *b, struct overlay *old)
+static void forget_data(void *ctx, struct branch *b)
 {
 	const struct node dir = {NODE_BRANCH, FID_BRANCH, branch_no(b), b, NULL};
 	struct fs *fs = ctx;
 
-	{
-		LOCK_SCOPE(&fs->notify);
-		/* -ENOENT: the kernel does not know it */
-		if (!fs->ended)
-			(void)fuse_lowlevel_notify_inval_entry(fs->se, node_ino(&dir),
-							       CTL_DATA_NAME,
-							       strlen(CTL_DATA_NAME));
-	}
-	if (old)
-		forget_tree(fs, b, old, false);
+	LOCK_SCOPE(&fs->notify);
+	/* -ENOENT: the kernel does not know it */
+	if (!fs->ended)
+		(void)fuse_lowlevel_notify_inval_entry(
+			fs->se, node_ino(&dir), CTL_DATA_NAME, strlen(CTL_DATA_NAME));
 }
 
 void forget_start(struct fs *fs)

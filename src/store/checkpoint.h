@@ -57,16 +57,18 @@ struct rollback_spec {
 /*
  * The branch becomes that, and what it was a checkpoint, in one step on disk; nobody
  * may be running on it.  What is open in its data, and node ids of it, stand for
- * nothing any more.  -EPERM when it is protected, -ENOENT.
+ * nothing any more.  *ret_old: the old tree, for registry_forget_tree when there is
+ * time; NULL if it was not loaded.  -EPERM when it is protected, -ENOENT.
  */
 int registry_rollback(struct registry *r, struct branch *b,
 		      const struct rollback_spec *spec,
-		      struct checkpoint_info *ret_before, struct err *e) MUST_CHECK;
-/* fn is called behind each one on the same thread, with no lock held: what others know
- * of the old tree is to be forgotten.  old: NULL if it was not loaded.  NULL: no more.
- */
-void registry_on_rollback(struct registry *r,
-			  void (*fn)(void *ctx, struct branch *b, struct overlay *old),
+		      struct checkpoint_info *ret_before, struct overlay **ret_old,
+		      struct err *e) MUST_CHECK;
+/* What others know of it is forgotten (registry_on_unload).  Takes the reference. */
+void registry_forget_tree(struct registry *r, struct branch *b, struct overlay *old);
+/* fn is called behind each one on the same thread, with no lock held: the branch's data
+ * is another tree from here on.  NULL: no more. */
+void registry_on_rollback(struct registry *r, void (*fn)(void *ctx, struct branch *b),
 			  void *ctx);
 
 /* -ENOENT. */

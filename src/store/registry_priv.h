@@ -92,7 +92,7 @@ struct registry {
 	void (*forget)(void *ctx, struct branch *b, struct overlay *o, bool run);
 	void *forget_ctx;
 	/* lock: table; registry_on_rollback's */
-	void (*switched)(void *ctx, struct branch *b, struct overlay *old);
+	void (*switched)(void *ctx, struct branch *b);
 	void *switched_ctx;
 
 	struct metric_counter tree_hits, tree_misses;

@@ -16,6 +16,7 @@
  * still is.  What an fsync refused must not be forgotten, so a tree that cannot be made
  * durable stays.
  */
+#include "store/checkpoint.h"
 #include "store/registry_priv.h"
 
 #include "base/fd.h"
@@ -63,6 +64,13 @@ static void forget(struct registry *r, struct branch *b, struct overlay *o, bool
 	}
 	if (fn)
 		fn(ctx, b, o, run);
+}
+
+void registry_forget_tree(struct registry *r, struct branch *b, struct overlay *old)
+{
+	if (old)
+		forget(r, b, old, false);
+	overlay_put(old);
 }
 
 /* True if it went. */

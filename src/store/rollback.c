@@ -162,16 +162,16 @@ static int rollback_locked(struct registry *r, struct branch *b,
 
 int registry_rollback(struct registry *r, struct branch *b,
 		      const struct rollback_spec *spec,
-		      struct checkpoint_info *ret_before, struct err *e)
+		      struct checkpoint_info *ret_before, struct overlay **ret_old,
+		      struct err *e)
 {
-	CLEAN(overlay_putp) struct overlay *old = NULL;
-	void (*fn)(void *ctx, struct branch *b, struct overlay *old);
+	void (*fn)(void *ctx, struct branch *b);
 	void *ctx;
 	int rc;
 
 	{
 		LOCK_SCOPE(&r->change);
-		rc = rollback_locked(r, b, spec, ret_before, &old, e);
+		rc = rollback_locked(r, b, spec, ret_before, ret_old, e);
 	}
 	if (rc < 0)
 		return rc;
@@ -181,12 +181,11 @@ int registry_rollback(struct registry *r, struct branch *b,
 		ctx = r->switched_ctx;
 	}
 	if (fn)
-		fn(ctx, b, old);
+		fn(ctx, b);
 	return 0;
 }
 
-void registry_on_rollback(struct registry *r,
-			  void (*fn)(void *ctx, struct branch *b, struct overlay *old),
+void registry_on_rollback(struct registry *r, void (*fn)(void *ctx, struct branch *b),
 			  void *ctx)
 {
 	WRITE_SCOPE(&r->table);

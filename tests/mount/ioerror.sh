@@ -272,6 +272,62 @@ branch_cells() {
 	done
 }
 
+# checkpoint_cell FAULT WANT COMMAND...: as branch_cell, of a checkpoint of w.
+checkpoint_cell() {
+	local fault=$1 want=$2 before got
+
+	shift 2
+	before=$(ls "$MNT/w/checkpoints")
+	fault "$fault"
+	got=$("$iotry" "$@")
+	is "$fault: $1 of a checkpoint" "$got" "$want"
+	ok "$fault: was met" was_hit
+	fault_off
+	is "$fault: the same checkpoints" "$(ls "$MNT/w/checkpoints")" "$before"
+	is "$fault: $1 works afterwards" "$("$iotry" "$@")" ok
+	cells=$((cells + 1))
+}
+
+# rollback_cell FAULT: it fails, w is as it was, and it works afterwards.
+rollback_cell() {
+	echo 2 >"$MNT/w/data/v"
+	mkdir "$MNT/w/checkpoints/now"
+	fault "$1"
+	nok "$1: rollback" eval "echo c 2>/dev/null >'$MNT/w/rollback'"
+	ok "$1: was met" was_hit
+	fault_off
+	is "$1: the same state" "$(cat "$MNT/w/data/v")" 2
+	ok "$1: works afterwards" eval "echo c >'$MNT/w/rollback'"
+	is "$1: with the old state" "$(cat "$MNT/w/data/v")" 1
+	rmdir "$MNT"/w/checkpoints/now "$MNT"/w/checkpoints/before-*
+	cells=$((cells + 1))
+}
+
+checkpoint_cells() {
+	local code step no C=$MNT/w/checkpoints
+
+	mkdir "$MNT/w"
+	echo 1 >"$MNT/w/data/v"
+	mkdir "$C/c"
+	no=$(sed -n 's/^no //p' "$MNT/w/status")
+	for code in EIO ENOSPC; do
+		for step in open write fsync rename; do
+			echo "$step" >"$MNT/w/data/other"
+			checkpoint_cell "fd.replace.$step $code branches/$no@" $code mkdir "$C/k"
+			checkpoint_cell "fd.replace.$step $code branches/$no@" $code \
+				rename "$C/k" "$C/l"
+			checkpoint_cell "registry.unlink $code branches/$no@" $code rmdir "$C/l"
+			rollback_cell "fd.replace.$step $code branches/w.ini"
+			rollback_cell "fd.replace.$step $code branches/$no@"
+		done
+	done
+	unmount_store
+	mount_only
+	is "after a remount: the checkpoints" "$(ls "$C")" c
+	is "after a remount: the state" "$(cat "$MNT/w/data/v")" 1
+	rmdir "$C/c" "$MNT/w"
+}
+
 # The directory of records: what failed is taken back, and nothing is promised any more.
 records_stick() {
 	local before op
@@ -365,6 +421,7 @@ with_faults() {
 	bytes_cells
 	name_cells
 	branch_cells
+	checkpoint_cells
 	sync_cells
 	records_stick
 	ok "the daemon lives" is_mounted "$MNT"

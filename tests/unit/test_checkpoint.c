@@ -418,23 +418,25 @@ static int roll(struct fixture *fx, struct branch *b, const char *to,
 		struct branch *parent, struct checkpoint_info *ret_before)
 {
 	struct rollback_spec spec = {.parent = parent};
+	struct overlay *old = NULL;
 	struct err e = ERR_INIT;
 	int rc;
 
 	if (to)
 		spec.seq = find(fx, b, to).seq;
-	rc = registry_rollback(fx->reg, b, &spec, ret_before, &e);
+	rc = registry_rollback(fx->reg, b, &spec, ret_before, &old, &e);
+	assert_true(!old || overlay_is_gone(old));
+	registry_forget_tree(fx->reg, b, old);
 	err_fini(&e);
 	return rc;
 }
 
 static unsigned switches;
 
-static void on_switch(void *ctx, struct branch *b, struct overlay *old)
+static void on_switch(void *ctx, struct branch *b)
 {
 	assert_ptr_equal(ctx, &switches);
 	assert_non_null(b);
-	assert_true(!old || overlay_is_gone(old));
 	switches++;
 }
 

@@ -255,6 +255,115 @@ static void test_state(void **state)
 	assert_int_equal(await(&r), 0);
 }
 
+static int take_as(uid_t uid, struct branch *b, const char *name)
+{
+	struct caller who = {uid, uid, 1};
+	struct result r = {0};
+
+	control_checkpoint(control, &who, b, name, finished, &r);
+	return await(&r);
+}
+
+static int become_as(uid_t uid, struct branch *b, const char *to, bool reset)
+{
+	struct caller who = {uid, uid, 1};
+	struct result r = {0};
+
+	(reset ? control_reset : control_rollback)(control, &who, b, to, finished, &r);
+	return await(&r);
+}
+
+static void test_checkpoint(void **state)
+{
+	struct branch *b = add("a", "main", ME);
+
+	(void)state;
+	assert_int_equal(take_as(ME, b, "c"), 0);
+	assert_int_equal(take_as(ME, b, "c"), -EEXIST);
+	check_error(ME, "branch 'a' has a checkpoint named 'c' already\n");
+	assert_int_equal(take_as(ME, b, "c:d"), -EINVAL);
+	assert_int_equal(take_as(ME + 1, b, "d"), -EACCES);
+	world.sync_rc = -EIO;
+	assert_int_equal(take_as(ME, b, "d"), -EBUSY);
+	world.sync_rc = 0;
+	world.space.f_bavail = 1;
+	assert_int_equal(take_as(ME, b, "d"), -ENOSPC);
+	assert_string_equal(world.checkpoint.name, "c");
+}
+
+/* What each failure leaves: the server is let go, and runs again if it ran. */
+static void test_rollback(void **state)
+{
+	struct branch *b = add("a", "main", ME);
+
+	(void)state;
+	assert_int_equal(take_as(ME, b, "c"), 0);
+	world.state = PM_RUNNING;
+	assert_int_equal(become_as(ME, b, "c", false), 0);
+	assert_int_equal(world.wants[PM_WANT_HELD], 1);
+	assert_int_equal(world.rollbacks, 1);
+	assert_int_equal(world.rolled_to, world.checkpoint.seq);
+	assert_int_equal(world.renewals, 1);
+	assert_int_equal(world.runs, 1);
+	world.state = PM_STOPPED; /* asleep: it sleeps on */
+	assert_int_equal(become_as(ME, b, "c", false), 0);
+	assert_int_equal(world.runs, 1);
+	/* refused before a session ends */
+	assert_int_equal(become_as(ME, b, "nope", false), -ENOENT);
+	check_error(ME, "branch 'a' has no checkpoint 'nope'\n"
+			"hint: ls /mnt/a/checkpoints shows those that it has\n");
+	assert_int_equal(become_as(ME, b, "x y", false), -EINVAL);
+	assert_int_equal(become_as(ME + 1, b, "c", false), -EACCES);
+	b->info.is_protected = true;
+	assert_int_equal(become_as(ME, b, "c", false), -EPERM);
+	b->info.is_protected = false;
+	world.external = true;
+	assert_int_equal(become_as(ME, b, "c", false), -EBUSY);
+	world.external = false;
+	assert_int_equal(world.wants[PM_WANT_HELD], 2);
+	/* it cannot be stopped, or the disk is broken */
+	world.state = PM_RUNNING;
+	world.want_rc = -EBUSY;
+	assert_int_equal(become_as(ME, b, "c", false), -EBUSY);
+	world.want_rc = 0;
+	world.rollback_rc = -EIO;
+	assert_int_equal(become_as(ME, b, "c", false), -EIO);
+	check_error(ME, "the disk is broken\n");
+	assert_int_equal(world.releases, 4);
+	assert_int_equal(world.runs, 3);
+	assert_int_equal(world.renewals, 2);
+	/* the state is there, but it does not start */
+	world.rollback_rc = 0;
+	world.release_rc = -ETIMEDOUT;
+	assert_int_equal(become_as(ME, b, "c", false), -EIO);
+	check_error(ME, "branch 'a' has its new state, but did not start: it does not "
+			"start\n");
+	assert_false(world.helds);
+}
+
+static void test_reset(void **state)
+{
+	struct branch *b = add("a", "main", ME);
+
+	(void)state;
+	assert_int_equal(become_as(ME, b, "parent", true), 0);
+	assert_int_equal(world.rollbacks, 1);
+	assert_int_equal(world.rolled_to, 0);
+	assert_int_equal(become_as(ME, b, "main", true), -EINVAL);
+	world.sync_rc = -EIO;
+	assert_int_equal(become_as(ME, b, "parent", true), -EBUSY);
+	world.sync_rc = 0;
+	b->info.parent_gone = true;
+	assert_int_equal(become_as(ME, b, "parent", true), -ENOENT);
+	check_error(ME, "the parent of branch 'a', 'main', was discarded\n"
+			"hint: ls /mnt/a/checkpoints shows what it can be rolled back "
+			"to\n");
+	assert_int_equal(world.wants[PM_WANT_HELD], 1);
+	b->info.parent[0] = '\0';
+	assert_int_equal(become_as(ME, b, "parent", true), -ENOENT);
+	check_error(ME, "branch 'a' has no parent\n");
+}
+
 static int set_access(uid_t uid, mode_t mode, uid_t owner, gid_t group)
 {
 	struct caller who = {uid, uid, 1};
@@ -537,13 +646,15 @@ static void test_external(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WORLD_TEST(test_create),      WORLD_TEST(test_create_refused),
-		WORLD_TEST(test_socket_path), WORLD_TEST(test_discard),
-		WORLD_TEST(test_claims),      WORLD_TEST(test_rename),
-		WORLD_TEST(test_state),       WORLD_TEST(test_access),
-		WORLD_TEST(test_audit),       WORLD_TEST(test_external),
-		WORLD_TEST(test_audit_full),  WORLD_TEST(test_audit_moved),
-		WORLD_TEST(test_policy),      WORLD_TEST(test_max_branches),
+		WORLD_TEST(test_create),       WORLD_TEST(test_create_refused),
+		WORLD_TEST(test_socket_path),  WORLD_TEST(test_discard),
+		WORLD_TEST(test_claims),       WORLD_TEST(test_rename),
+		WORLD_TEST(test_state),        WORLD_TEST(test_access),
+		WORLD_TEST(test_checkpoint),   WORLD_TEST(test_rollback),
+		WORLD_TEST(test_reset),        WORLD_TEST(test_audit),
+		WORLD_TEST(test_external),     WORLD_TEST(test_audit_full),
+		WORLD_TEST(test_audit_moved),  WORLD_TEST(test_policy),
+		WORLD_TEST(test_max_branches),
 	};
 
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write over the limit is EFBIG */
