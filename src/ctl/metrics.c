@@ -33,7 +33,7 @@ struct metrics {
 struct row {
 	char name[64], owner[12];
 	enum pm_state state;
-	unsigned depth;
+	unsigned depth, checkpoints, automatic;
 	time_t last_active;
 	uint64_t wakes, bytes;
 	bool has_bytes, loaded, seen;
@@ -90,6 +90,8 @@ static void fill_row(struct metrics *m, struct branch *b, struct row *ret_row)
 	(void)snprintf(row.owner, sizeof(row.owner), "%u", (unsigned)info.owner);
 	row.state = pm.state;
 	row.depth = info.depth;
+	row.checkpoints = info.checkpoints;
+	row.automatic = info.automatic;
 	row.loaded = info.loaded;
 	row.last_active = info.last_active;
 	row.wakes = pm.wakes;
@@ -153,6 +155,14 @@ static void render_branches(struct metric_text *t, const struct row *rows, size_
 		      "How many layers the branch stands on.");
 	for (size_t i = 0; i < n; i++)
 		metric_sample(t, rows[i].depth, "branch", rows[i].name, NULL);
+	metric_family(t, METRIC_GAUGE, "pgbranchfs_branch_checkpoints",
+		      "How many checkpoints the branch has, by who took them.");
+	for (size_t i = 0; i < n; i++) {
+		metric_sample(t, rows[i].checkpoints, "branch", rows[i].name, "kind",
+			      "named", NULL);
+		metric_sample(t, rows[i].automatic, "branch", rows[i].name, "kind",
+			      "automatic", NULL);
+	}
 	metric_family(t, METRIC_GAUGE,
 		      "pgbranchfs_branch_last_active_timestamp_seconds",
 		      "When somebody last used the branch.");

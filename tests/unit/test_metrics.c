@@ -149,7 +149,8 @@ static struct branch branches[] = {
 		  .last_active = 1795341600},
 	 .pm = {.state = PM_RUNNING, .wakes = 2},
 	 .bytes = 8192},
-	{.info = {.name = "main", .depth = 2}, .bytes_rc = -EIO},
+	{.info = {.name = "main", .depth = 2, .checkpoints = 3, .automatic = 4},
+	 .bytes_rc = -EIO},
 };
 static int list_rc, shared_rc;
 
@@ -265,6 +266,10 @@ static void test_metrics(void **state)
 		"pgbranchfs_branch_bytes{mountpoint=\"/m\",branch=\"a\","
 		"owner=\"1000\"} 8192",
 		"pgbranchfs_branch_depth{mountpoint=\"/m\",branch=\"main\"} 2",
+		"pgbranchfs_branch_checkpoints{mountpoint=\"/m\",branch=\"main\","
+		"kind=\"named\"} 3",
+		"pgbranchfs_branch_checkpoints{mountpoint=\"/m\",branch=\"main\","
+		"kind=\"automatic\"} 4",
 		"pgbranchfs_branch_last_active_timestamp_seconds{mountpoint=\"/m\","
 		"branch=\"a\"} 1795341600",
 		"pgbranchfs_branch_wakes_total{mountpoint=\"/m\",branch=\"a\"} 2",
