@@ -19,6 +19,7 @@
 #include "cli/mounts.h"
 #include "ctl/config.h"
 #include "ctl/control.h"
+#include "ctl/sanitize.h"
 #include "fs/session.h"
 #include "pg/fleet.h"
 #include "store/registry.h"
@@ -177,6 +178,7 @@ static void daemon_stop(struct daemon *d, const char *why)
 	d->stopping = true;
 	log_info("%s: stopping all servers", why);
 	notify_send("STOPPING=1\nSTATUS=Stopping all servers: %s", why);
+	sanitize_stop(control_sanitize(d->control));
 	fleet_shutdown(d->fleet, fleet_is_down, d);
 }
 

@@ -20,6 +20,7 @@
 #include "ctl/expiry.h"
 #include "ctl/quota.h"
 #include "ctl/request.h"
+#include "ctl/sanitize.h"
 #include "store/chill.h"
 #include "store/squash.h"
 
@@ -94,6 +95,8 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 		rc = autocheckpoint_new(c, &c->autocheckpoint);
 	if (rc == 0)
 		rc = quota_new(c, &c->quota);
+	if (rc == 0)
+		rc = sanitize_new(c, &c->sanitize);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	rc = audit_open(registry_dirfd(r), registry_path(r), &c->audit);
@@ -121,6 +124,11 @@ void control_configure(struct control *c, const struct config *cfg)
 	autocheckpoint_soon(c->autocheckpoint);
 }
 
+struct sanitize *control_sanitize(struct control *c)
+{
+	return c->sanitize;
+}
+
 struct control *control_free(struct control *c)
 {
 	int saved = errno;
@@ -129,6 +137,7 @@ struct control *control_free(struct control *c)
 		return NULL;
 	(void)autocheckpoint_free(c->autocheckpoint); /* returns NULL */
 	(void)expiry_free(c->expiry);                 /* returns NULL */
+	(void)sanitize_free(c->sanitize);             /* returns NULL */
 	(void)quota_free(c->quota);                   /* returns NULL */
 	(void)loop_timer_free(c->upkeep_timer);       /* returns NULL */
 	(void)errors_free(c->errors);                 /* returns NULL */

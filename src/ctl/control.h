@@ -113,6 +113,7 @@ uid_t control_mount_owner(const struct control *c);
 const char *control_superuser(const struct control *c);
 /* What mkdir NAME branches from: heap string, NULL when out of memory. */
 char *control_default_parent(struct control *c);
+struct sanitize *control_sanitize(struct control *c);
 struct registry *control_registry(struct control *c);
 struct fleet *control_fleet(struct control *c);
 const char *control_mountpoint(const struct control *c);

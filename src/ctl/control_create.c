@@ -13,6 +13,7 @@
 #include "ctl/input.h"
 #include "ctl/quota.h"
 #include "ctl/request.h"
+#include "ctl/sanitize.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -152,6 +153,20 @@ static int authorise_create(struct request *rq, struct branch *parent)
 				 &rq->err);
 }
 
+/* By what the data of the parent is masked, which a branch of it is then, too; "": by
+ * nothing that is known. */
+static void look_at_mask(struct branch *parent, char masked[static 64])
+{
+	struct branch_info info;
+
+	masked[0] = '\0';
+	if (!parent)
+		return;
+	branch_info(parent, &info);
+	if (!info.masking)
+		memcpy(masked, info.masked, sizeof(info.masked));
+}
+
 /* Makes rq->b of parent, or of the checkpoint. */
 static int create_branch(struct request *rq, struct branch *parent)
 {
@@ -167,10 +182,17 @@ static int create_branch(struct request *rq, struct branch *parent)
 		.server_uid = rq->rights.p ? rq->rights.p->server_uid : 0,
 		.server_gid = rq->rights.p ? rq->rights.p->server_gid : 0,
 	};
+	char label[SANITIZE_LABEL], masked[sizeof(((struct branch_info *)0)->masked)];
 	int rc = authorise_create(rq, parent);
 
 	if (rc < 0)
 		return rc == -ENOENT ? no_parent(rq) : rc;
+	rc = sanitize_label(rq->rights.p, label, &rq->err);
+	if (rc < 0)
+		return rc;
+	look_at_mask(parent, masked);
+	spec.masked = masked;
+	spec.masking = label[0] && strcmp(label, masked) != 0;
 	rc = request_check_role(rq, parent, &spec.make_role);
 	if (rc == 0)
 		rc = request_check_reserve(rq);
@@ -188,6 +210,8 @@ static int create_branch(struct request *rq, struct branch *parent)
 	quota_end_create(rq->c->quota, rq->who.uid);
 	if (rc == 0)
 		quota_begin_branch(rq->c->quota, rq->rights.p, rq->b);
+	if (rc == 0 && spec.masking)
+		sanitize_begin(rq->c->sanitize, &rq->who, rq->rights.p, label, rq->b);
 	if (rc == 0)
 		log_info("branch %s: made from %s%s%s by uid %u", rq->name, rq->parent,
 			 rq->from ? ":" : "", rq->from ? rq->from : "", rq->who.uid);

@@ -114,6 +114,15 @@ static int find_parent(struct request *rq, const struct branch_info *info)
 	if (!rq->to)
 		return no_parent(rq, info);
 	rc = request_authorise(rq, POLICY_CREATE, rq->to, &parent);
+	if (rc == 0 && info->masked[0] != '\0' &&
+	    strcmp(info->masked, parent.masked) != 0) {
+		(void)err_set(&rq->err, -EPERM,
+			      "branch '%s' is masked, and its parent is not",
+			      info->name);
+		(void)err_hint(&rq->err,
+			       "discard it, and make one that is masked anew");
+		return -EPERM;
+	}
 	if (rc == 0)
 		rc = request_sync_commit(rq, rq->to);
 	return rc;

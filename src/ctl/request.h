@@ -50,6 +50,7 @@ struct control {
 	struct expiry *expiry;
 	struct autocheckpoint *autocheckpoint;
 	struct quota *quota;
+	struct sanitize *sanitize;
 };
 
 struct request {

@@ -13,6 +13,7 @@
 #include "fs/forget.h"
 
 #include "base/log.h"
+#include "ctl/sanitize.h"
 #include "fs/ctlfs.h"
 #include "fs/inode.h"
 
@@ -153,8 +154,15 @@ static void forget_data(void *ctx, struct branch *b)
 			fs->se, node_ino(&dir), CTL_DATA_NAME, strlen(CTL_DATA_NAME));
 }
 
+/* The files of a branch that was masked are its owner's from now on. */
+static void forget_masked(void *ctx, struct branch *b)
+{
+	forget_owners(ctx, b);
+}
+
 void forget_start(struct fs *fs)
 {
+	sanitize_on_end(control_sanitize(fs->control), forget_masked, fs);
 	registry_on_unload(fs->reg, forget_tree, fs);
 	registry_on_rollback(fs->reg, forget_data, fs);
 }

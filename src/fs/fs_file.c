@@ -79,6 +79,14 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		handle_release(ino, fi); /* the opener is gone, no RELEASE follows */
 }
 
+static bool is_masking(const struct node *n)
+{
+	struct branch_info info;
+
+	branch_info(n->b, &info);
+	return info.masking;
+}
+
 /* Makes dir/name, or finds it if that is good enough; *ret_attr is its. */
 static int make_file(fuse_req_t req, const struct node *dir, const char *name,
 		     mode_t mode, int flags, struct node_attr *ret_attr)
@@ -86,7 +94,8 @@ static int make_file(fuse_req_t req, const struct node *dir, const char *name,
 	int rc = overlay_mknod(dir->o, dir->fid, name, S_IFREG | (mode & 07777),
 			       ret_attr);
 
-	if (rc == 0 && node_is_lock(dir, name))
+	/* that of a server which masks is nobody's */
+	if (rc == 0 && node_is_lock(dir, name) && !is_masking(dir))
 		fleet_lock_made(fs_of(req)->fleet, dir->b, fuse_req_ctx(req)->pid);
 	if (rc == -EEXIST && !(flags & O_EXCL))
 		rc = overlay_lookup(dir->o, dir->fid, name, ret_attr);

@@ -318,6 +318,12 @@ int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_ba
 	struct layer *top = b->top;
 	int rc;
 
+	/* what would stay of it then is what nobody is to see */
+	if (b->meta.masking) {
+		(void)err_set(e, -EBUSY, "branch '%s' is being masked", b->name);
+		(void)err_hint(e, "try again when that is done");
+		return -EBUSY;
+	}
 	if (top->parent && registry_top_is_empty(r, b)) {
 		*ret_base = top->parent;
 		return 0;

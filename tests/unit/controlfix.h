@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "ctl/control.h"
 #include "ctl/metrics.h"
+#include "pg/single.h"
 #include "store/chill.h"
 #include "store/incoming.h"
 #include "store/quota.h"
@@ -36,7 +37,9 @@ static struct {
 	struct branch branches[8];
 	struct statvfs space;
 	int sync_rc, want_rc, discard_rc;
-	bool hold_want;       /* the fleet does not answer yet */
+	bool hold_want;   /* the fleet does not answer yet */
+	unsigned singles; /* runs of single-user servers */
+	int single_rc;
 	bool external;        /* somebody else's server is on all branches */
 	enum fleet_role role; /* every one is this */
 	char admitted[64];    /* the last one: user=role */
@@ -196,6 +199,9 @@ int registry_create(struct registry *r, const struct branch_spec *spec,
 	b->info.mode = spec->mode;
 	b->info.expires = spec->expires;
 	b->info.server_uid = spec->server_uid;
+	b->info.masking = spec->masking;
+	(void)snprintf(b->info.masked, sizeof(b->info.masked), "%s",
+		       spec->masked ? spec->masked : "");
 	(void)snprintf(b->info.make_role, sizeof(b->info.make_role), "%s",
 		       spec->make_role ? spec->make_role : "");
 	world.refs++;
@@ -507,6 +513,62 @@ void branch_quota_set(struct branch *b, uint64_t limit, uint64_t used)
 	(void)b;
 	(void)limit;
 	(void)used;
+}
+
+int single_run(struct single *s, struct fleet *f, struct branch *b, const char *dbname,
+	       const char *sql, char **ret_out, struct err *e)
+{
+	(void)s;
+	(void)f;
+	(void)b;
+	(void)sql;
+	if (ret_out)
+		*ret_out = strdup("\t 1: datname = \"app\"\t(typeid = 19)\n");
+	LOCK_SCOPE(&lock);
+	world.singles++;
+	if (ret_out || world.single_rc == 0)
+		return 0;
+	return err_set(e, world.single_rc, "the SQL of %s is wrong", dbname);
+}
+
+void single_init(struct single *s)
+{
+	(void)s;
+}
+
+void single_fini(struct single *s)
+{
+	(void)s;
+}
+
+void single_stop(struct single *s)
+{
+	(void)s;
+}
+
+void single_add_command(struct str *out, const char *text)
+{
+	str_add(out, text);
+}
+
+char *single_next_value(char **cursor)
+{
+	char *at = strstr(*cursor, "app");
+
+	if (!at)
+		return NULL;
+	*cursor = at + 3;
+	return at;
+}
+
+int branch_end_masking(struct branch *b, const char *masked, struct err *e)
+{
+	(void)e;
+	LOCK_SCOPE(&lock);
+	b->info.masking = false;
+	(void)snprintf(b->info.masked, sizeof(b->info.masked), "%s", masked);
+	(void)pthread_cond_broadcast(&changed);
+	return 0;
 }
 
 int metrics_new(struct registry *r, struct fleet *f, const char *mountpoint,

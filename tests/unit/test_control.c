@@ -618,6 +618,49 @@ static void test_max_branches(void **state)
 	assert_int_equal(create_as(4001, "more"), -EPERM);
 }
 
+/* A branch of what is not masked the same way is masked; one of it is so already. */
+static void test_masking(void **state)
+{
+	char text[256], path[64];
+	struct config *old = cfg, *fresh;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/mask.sql", world.dir);
+	(void)snprintf(text, sizeof(text),
+		       "[policy a]\nmatch=uid:4001\ncreate=yes\nsanitize=%s\n", path);
+	assert_int_equal(fd_replace_file(AT_FDCWD, path, "SQL", 3, 0644, 0), 0);
+	assert_int_equal(config_parse("c", text, strlen(text), &fresh, NULL), 0);
+	control_configure(control, fresh);
+	config_free(old);
+	cfg = fresh;
+	assert_int_equal(create_as(4001, "m"), 0);
+	{
+		LOCK_SCOPE(&lock);
+		while (find_locked("m")->info.masking)
+			(void)pthread_cond_wait(&changed, &lock);
+		assert_int_equal(world.singles, 2); /* the list, and one database */
+		assert_int_equal(world.wants[PM_WANT_HELD], 1);
+	}
+	assert_true(find_locked("m")->info.masked[0] != '\0');
+	assert_int_equal(create_as(4001, "m2@m"), 0);
+	assert_false(find_locked("m2")->info.masking);
+	assert_string_equal(find_locked("m2")->info.masked,
+			    find_locked("m")->info.masked);
+	assert_int_equal(world.singles, 2);
+	/* other SQL is other masking */
+	assert_int_equal(fd_replace_file(AT_FDCWD, path, "SQL2", 4, 0644, 0), 0);
+	world.single_rc = -EIO;
+	assert_int_equal(create_as(4001, "m3@m"), 0);
+	{
+		LOCK_SCOPE(&lock);
+		while (find_locked("m3"))
+			(void)pthread_cond_wait(&changed, &lock);
+	}
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(create_as(4001, "m4@m"), -ENOENT);
+	assert_null(find_locked("m4"));
+}
+
 /* Nothing is asked of the fleet, and no flag is changed on the way to a refusal. */
 static void test_external(void **state)
 {
@@ -654,7 +697,7 @@ int main(void)
 		WORLD_TEST(test_reset),        WORLD_TEST(test_audit),
 		WORLD_TEST(test_external),     WORLD_TEST(test_audit_full),
 		WORLD_TEST(test_audit_moved),  WORLD_TEST(test_policy),
-		WORLD_TEST(test_max_branches),
+		WORLD_TEST(test_max_branches), WORLD_TEST(test_masking),
 	};
 
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write over the limit is EFBIG */
