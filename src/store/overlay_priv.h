@@ -124,8 +124,12 @@ void overlay_freeze(struct overlay *o, struct layer *new_top);
  */
 int overlay_can_switch(struct overlay *o, struct layer *const *run, unsigned n,
 		       struct layer *merged) MUST_CHECK;
-/* Lets the open files follow: with the freeze lock held for writing, and `leaving` set
- * in those of the run.  The merged layer's index must be held. */
+/* With the freeze lock held for writing: keeps everybody out of the open files, until
+ * overlay_switch_end.  -EBUSY: readers did not let it in until the time is over. */
+int overlay_switch_begin(struct overlay *o, const struct timespec *until) MUST_CHECK;
+void overlay_switch_end(struct overlay *o);
+/* Between the two: lets the open files follow, with `leaving` set in those of the run.
+ * The merged layer's index must be held. */
 void overlay_switch_locked(struct overlay *o, struct layer *merged);
 
 /* An overlay over a chain of layers, loading them; takes the reference over.  There is

@@ -4,8 +4,10 @@
  * layer that they were merged to.
  *
  * The bytes are the same, so nobody notices.  A file's part of the merged layer takes
- * the place of its parts of the run; those above and below stay.  Nothing here can
- * fail, as a stack only gets shorter.
+ * the place of its parts of the run; those above and below stay.  Once all files are
+ * locked nothing can fail, as a stack only gets shorter.  A file that is read all the
+ * time may let no writer in; then it is tried again later, as the tree stands still
+ * meanwhile.
  */
 #include "store/overlay_priv.h"
 
@@ -46,7 +48,6 @@ static void switch_file(struct cowfile *f, struct layer *merged)
 	unsigned kept = 0;
 	bool done = false;
 
-	WRITE_SCOPE(&f->lock);
 	for (unsigned i = 0; i < f->nparts; i++) {
 		struct bfile *part = f->parts[i];
 
@@ -59,6 +60,40 @@ static void switch_file(struct cowfile *f, struct layer *merged)
 			f->parts[kept++] = part;
 	}
 	f->nparts = kept;
+}
+
+/* Up to `end`, NULL: all. */
+static void unlock_files(struct overlay *o, const struct cowfile *end)
+{
+	struct cowfile *f, *next;
+
+	HASH_ITER(hh, o->open, f, next)
+	{
+		if (f == end)
+			break;
+		(void)pthread_rwlock_unlock(&f->lock);
+	}
+}
+
+int overlay_switch_begin(struct overlay *o, const struct timespec *until)
+{
+	struct cowfile *f, *next;
+
+	LOCK_SCOPE(&o->files);
+	HASH_ITER(hh, o->open, f, next)
+	{
+		if (pthread_rwlock_timedwrlock(&f->lock, until) == 0)
+			continue;
+		unlock_files(o, f);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+void overlay_switch_end(struct overlay *o)
+{
+	LOCK_SCOPE(&o->files);
+	unlock_files(o, NULL);
 }
 
 void overlay_switch_locked(struct overlay *o, struct layer *merged)

@@ -33,13 +33,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define SMALL_BLOCKS (UINT64_C(64) << 20 >> 9) /* 64 MiB in blocks of 512 bytes */
 #define TIMES_ABOVE 4
 #define RUN_MAX 512
 #define AGAIN_MS INT64_C(600000) /* after a failure, as on a full disk */
 #define TRIES_MAX 60
-#define TREES_MAX 8 /* that wait for an instant at the same time */
+#define SWITCH_NS 20000000 /* how long trees stand still for it, at most */
+#define TREES_MAX 8        /* that wait for an instant at the same time */
 
 struct squash {
 	struct layer *run[RUN_MAX]; /* references; the topmost first */
@@ -312,6 +314,29 @@ static int switch_locked(const struct squash *q, const struct trees *t,
 	return 0;
 }
 
+/* With the freeze locks. */
+static int switch_files(const struct squash *q, const struct trees *t,
+			struct layer *above, struct layer *merged)
+{
+	struct timespec until;
+	unsigned n = 0;
+	int rc = 0;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += SWITCH_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (rc == 0 && n < t->n) {
+		rc = overlay_switch_begin(t->v[n], &until);
+		n += rc == 0;
+	}
+	if (rc == 0)
+		rc = switch_locked(q, t, above, merged);
+	while (n > 0)
+		overlay_switch_end(t->v[--n]);
+	return rc;
+}
+
 /* Step 2.  Nobody reads or writes in these trees meanwhile. */
 static int switch_trees(const struct squash *q, const struct trees *t,
 			struct layer *above, struct layer *merged)
@@ -320,7 +345,7 @@ static int switch_trees(const struct squash *q, const struct trees *t,
 
 	for (unsigned i = 0; i < t->n; i++)
 		(void)pthread_rwlock_wrlock(&t->v[i]->freeze);
-	rc = switch_locked(q, t, above, merged);
+	rc = switch_files(q, t, above, merged);
 	for (unsigned i = t->n; i > 0; i--)
 		(void)pthread_rwlock_unlock(&t->v[i - 1]->freeze);
 	/* what the trees held of the chain that they do not use any more */

@@ -368,6 +368,25 @@ static void test_nameless_file(void **state)
 	expect(fx->main, "named", "Alive");
 }
 
+/* A file that is read all the time keeps it waiting, and nobody else. */
+static void test_busy_file(void **state)
+{
+	struct fixture *fx = *state;
+	struct cowfile *f;
+
+	make_history(fx, fx->main);
+	f = open_in(fx->main, "big");
+	assert_int_equal(pthread_rwlock_rdlock(&f->lock), 0);
+	assert_int_equal(squash(fx, UINT64_MAX), 0);
+	assert_true(depth(fx->main) > 2);
+	expect(fx->main, "base/1", "changed");
+	assert_int_equal(pthread_rwlock_unlock(&f->lock), 0);
+	assert_int_equal(squash(fx, UINT64_MAX), 0);
+	assert_int_equal(depth(fx->main), 2);
+	overlay_close(data_of(fx->main), f);
+	expect_history(fx->main);
+}
+
 static void on_leftover(void *ctx, const struct leftover *l)
 {
 	(void)l;
@@ -461,6 +480,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_branch_goes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nameless_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_busy_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leftovers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_circle, setup, teardown),
