@@ -484,23 +484,44 @@ void checkpoints_before_discard(struct registry *r, struct branch *b)
 	}
 }
 
+/* Its record's file; true if it is gone, though not durably. */
+static bool unlink_record(struct registry *r, const struct checkpoint *ck)
+{
+	char name[TRASH_NAME_MAX];
+	int rc;
+
+	checkpoint_record_name(ck->m.branch_no, ck->m.seq, name);
+	rc = record_undo(r, name);
+	if (rc < 0)
+		log_warn("checkpoint %s:%s: cannot remove its record: %s; trying again "
+			 "at the next mount",
+			 ck->m.branch, ck->m.name, strerror(-rc));
+	return rc == 0;
+}
+
 void checkpoints_drop_unnamed(struct registry *r, uint32_t no)
 {
+	struct checkpoint **gone = NULL;
 	struct checkpoint_set *s;
+	size_t n = 0;
 
 	{
 		READ_SCOPE(&r->table);
 		s = checkpoints_of_locked(r, no);
 	}
-	for (size_t i = s ? s->n : 0; i > 0; i--) {
-		struct checkpoint *ck = s->v[i - 1];
-		int rc = ck->m.kind == CHECKPOINT_NAMED ? 0 : drop_locked(r, ck);
-
-		if (rc < 0)
-			log_warn("checkpoint %s:%s: cannot remove its record: %s; "
-				 "trying again at the next mount",
-				 ck->m.branch, ck->m.name, strerror(-rc));
-	}
+	if (!s || s->n == 0)
+		return;
+	gone = calloc(s->n, sizeof(struct checkpoint *));
+	for (size_t i = 0; gone && i < s->n; i++)
+		if (s->v[i]->m.kind != CHECKPOINT_NAMED && unlink_record(r, s->v[i]))
+			gone[n++] = s->v[i];
+	/* one fsync for all; before it nothing that they name may go */
+	if (n > 0 && records_sync(r) < 0)
+		n = 0;
+	FAULT_POINT("checkpoint.unnamed-dropped");
+	while (n > 0)
+		forget(r, gone[--n]);
+	free(gone);
 }
 
 /* --- finding them --- */

@@ -159,6 +159,8 @@ int record_undo(struct registry *r, const char *name) MUST_CHECK;
 /* Writes the record durably, with its name in it. */
 int registry_save(struct registry *r, const char *name,
 		  const struct branch_meta *meta) MUST_CHECK;
+/* fsync of branches/, if anything in it changed. */
+int records_sync(struct registry *r) MUST_CHECK;
 /* A failed fsync of branches/ sticks: -errno until the next mount. */
 int records_failed(struct registry *r) MUST_CHECK;
 /*

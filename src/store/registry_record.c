@@ -24,7 +24,7 @@ void record_path(const char *name, char buf[static RECORD_PATH_MAX])
 }
 
 /* Does what was done to branches/ survive a power cut? */
-static int sync_records(struct registry *r)
+int records_sync(struct registry *r)
 {
 	uint64_t mark;
 	int rc;
@@ -64,7 +64,7 @@ int record_write(struct registry *r, const char *name, const char *text)
 		return rc;
 	record_path(name, path);
 	rc = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);
-	return rc < 0 ? rc : sync_records(r);
+	return rc < 0 ? rc : records_sync(r);
 }
 
 int registry_save(struct registry *r, const char *name, const struct branch_meta *meta)
@@ -138,7 +138,7 @@ static int move_record(struct registry *r, const char *from, const char *to)
 	if (FAULT_FAILS("registry.rename", from) || renameat(fd, from, fd, to) < 0)
 		return -errno;
 	FAULT_POINT("registry.renamed");
-	rc = sync_records(r);
+	rc = records_sync(r);
 	if (rc < 0 && renameat(fd, to, fd, from) < 0)
 		log_error("%s/%s: cannot take its new name back: %m; the next mount "
 			  "has the new name",
@@ -206,7 +206,7 @@ int record_unlink(struct registry *r, const char *name, const char *text)
 	if (FAULT_FAILS("registry.unlink", path) || unlinkat(r->store.fd, path, 0) < 0)
 		return -errno;
 	FAULT_POINT("registry.record-removed");
-	rc = sync_records(r);
+	rc = records_sync(r);
 	if (rc == 0)
 		return 0;
 	undo = fd_replace_file(r->store.fd, path, text, strlen(text), 0600, 0);

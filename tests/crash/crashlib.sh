@@ -311,7 +311,16 @@ roll_each() {
 		roll_one write "$$.each.$cycle" && roll_one take e1 &&
 		roll_one write "$$.more.$cycle" &&
 		roll_one roll e1 && roll_one mv e1 e2 && roll_one reset &&
-		roll_one roll e2 && roll_one drop e2
+		roll_one roll e2 && roll_one drop e2 && roll_gone
+}
+
+# roll_gone: a branch that was rolled back goes, and with it what that kept.
+roll_gone() {
+	# a kill may have left it, in whatever state
+	rmdir "$MNT/rz" "$MNT"/.trash/rz@* "$MNT/.checkpoints/rz:x" 2>/dev/null
+	{ mkdir "$MNT/rz" && mkdir "$MNT/rz/checkpoints/x" && date >"$MNT/rz/data/d" &&
+		echo x >"$MNT/rz/rollback" && rmdir "$MNT/rz/checkpoints/x" &&
+		rmdir "$MNT/rz" && rmdir "$MNT"/.trash/rz@*; } 2>/dev/null
 }
 
 # roll_expected: prints "value V" for what the file may hold, "must K V" and "may K V"
