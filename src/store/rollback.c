@@ -43,14 +43,17 @@ static int target_checkpoint(struct registry *r, struct branch *b, uint32_t seq,
 	return 0;
 }
 
-/* Data that was masked in this branch is not in the parent's: it is to be again. */
+/* Its data is the parent's then, and masked by what that is masked by. */
 static int target_parent(struct registry *r, struct branch *b, struct branch *p,
 			 struct target *ret, struct err *e)
 {
 	if (atomic_load(&p->discarded))
 		return err_set(e, -ENOENT, "branch '%s' is gone", p->name);
 	*ret = (struct target){.was = {.prepared = false}};
-	ret->was.masking = b->meta.masking || b->meta.masked[0];
+	if (b->meta.masked[0] && strcmp(b->meta.masked, p->meta.masked) != 0)
+		return err_set(e, -EPERM,
+			       "branch '%s' is masked, and its parent is not", b->name);
+	memcpy(ret->was.masked, p->meta.masked, sizeof(ret->was.masked));
 	memcpy(ret->was.make_role, b->meta.make_role, sizeof(ret->was.make_role));
 	return registry_base_of(r, p, &ret->base, e);
 }

@@ -574,7 +574,13 @@ static void test_reset(void **state)
 	assert_int_equal(write_in(a, "base/1", "mine"), 0);
 	assert_int_equal(branch_set_flag(a, BRANCH_PREPARED, true, NULL), 0);
 	assert_int_equal(write_in(p, "base/1", "two"), 0);
+	assert_int_equal(branch_end_masking(a, "m", NULL), 0);
+	assert_int_equal(roll(fx, a, NULL, p, &before), -EPERM);
+	assert_int_equal(branch_end_masking(p, "m", NULL), 0);
 	assert_int_equal(roll(fx, a, NULL, p, &before), 0);
+	branch_info(a, &bi);
+	assert_false(bi.masking);
+	assert_string_equal(bi.masked, "m");
 	assert_true(strncmp(before.name, "before-reset-20", 15) == 0);
 	expect(a, "base/1", "two");
 	branch_info(a, &bi);
