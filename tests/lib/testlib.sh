@@ -183,7 +183,8 @@ daemons_here() {
 
 	for dir in /proc/[0-9]*; do
 		grep -qaF "$TMP/" "$dir/cmdline" 2>/dev/null || continue
-		if [ "$(readlink "$dir/exe" 2>/dev/null)" = "$(readlink -f "$PGBRANCHFS")" ]; then
+		# not by its path, which is another one from within a chroot
+		if [ "$dir/exe" -ef "$PGBRANCHFS" ]; then
 			echo "${dir#/proc/}"
 		fi
 	done
