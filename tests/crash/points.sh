@@ -11,8 +11,8 @@ at_point() { # NAME N
 }
 
 # named points, if this build has them
-points=$(grep -rhoE 'FAULT_POINT\("[a-z.-]+"\)' "$top_srcdir/src" | sed 's/.*("//; s/")//' |
-	sort -u)
+points=$(grep -rhoE --include='*.c' 'FAULT_POINT\("[a-z.-]+"\)' "$top_srcdir/src" |
+	sed 's/.*("//; s/")//' | sort -u)
 if grep -q 'define ENABLE_FAULT_POINTS' "$top_builddir/config.h"; then
 	for point in $points; do
 		at_point "$point" 1
