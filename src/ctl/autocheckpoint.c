@@ -248,7 +248,15 @@ struct autocheckpoint *autocheckpoint_free(struct autocheckpoint *a)
 	return NULL;
 }
 
+static void look_soon(void *ctx)
+{
+	const struct autocheckpoint *a = ctx;
+
+	loop_timer_arm(a->timer, LOOK_MIN_MS);
+}
+
 void autocheckpoint_soon(struct autocheckpoint *a)
 {
-	loop_timer_arm(a->timer, LOOK_MIN_MS);
+	/* without memory for the call it is seen at the next look */
+	(void)!loop_post(a->c->loop, look_soon, a);
 }

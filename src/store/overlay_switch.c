@@ -79,12 +79,13 @@ int overlay_switch_begin(struct overlay *o, const struct timespec *until)
 {
 	struct cowfile *f, *next;
 
-	LOCK_SCOPE(&o->files);
+	(void)pthread_mutex_lock(&o->files); /* until overlay_switch_end */
 	HASH_ITER(hh, o->open, f, next)
 	{
 		if (pthread_rwlock_timedwrlock(&f->lock, until) == 0)
 			continue;
 		unlock_files(o, f);
+		(void)pthread_mutex_unlock(&o->files);
 		return -EBUSY;
 	}
 	return 0;
@@ -92,15 +93,14 @@ int overlay_switch_begin(struct overlay *o, const struct timespec *until)
 
 void overlay_switch_end(struct overlay *o)
 {
-	LOCK_SCOPE(&o->files);
 	unlock_files(o, NULL);
+	(void)pthread_mutex_unlock(&o->files);
 }
 
 void overlay_switch_locked(struct overlay *o, struct layer *merged)
 {
 	struct cowfile *f, *next;
 
-	LOCK_SCOPE(&o->files);
 	HASH_ITER(hh, o->open, f, next)
 	switch_file(f, merged);
 }

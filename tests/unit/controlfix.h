@@ -106,6 +106,13 @@ static inline struct branch *add(const char *name, const char *parent, uid_t own
 	return NULL;
 }
 
+static inline struct branch *add_branch(const char *name, const char *parent,
+					uid_t owner)
+{
+	LOCK_SCOPE(&lock);
+	return add(name, parent, owner);
+}
+
 struct branch *branch_get(struct branch *b)
 {
 	LOCK_SCOPE(&lock);

@@ -275,7 +275,7 @@ static int become_as(uid_t uid, struct branch *b, const char *to, bool reset)
 
 static void test_checkpoint(void **state)
 {
-	struct branch *b = add("a", "main", ME);
+	struct branch *b = add_branch("a", "main", ME);
 
 	(void)state;
 	assert_int_equal(take_as(ME, b, "c"), 0);
@@ -294,7 +294,7 @@ static void test_checkpoint(void **state)
 /* What each failure leaves: the server is let go, and runs again if it ran. */
 static void test_rollback(void **state)
 {
-	struct branch *b = add("a", "main", ME);
+	struct branch *b = add_branch("a", "main", ME);
 
 	(void)state;
 	assert_int_equal(take_as(ME, b, "c"), 0);
@@ -343,7 +343,7 @@ static void test_rollback(void **state)
 
 static void test_reset(void **state)
 {
-	struct branch *b = add("a", "main", ME);
+	struct branch *b = add_branch("a", "main", ME);
 
 	(void)state;
 	assert_int_equal(become_as(ME, b, "parent", true), 0);

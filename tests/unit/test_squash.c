@@ -368,19 +368,43 @@ static void test_nameless_file(void **state)
 	expect(fx->main, "named", "Alive");
 }
 
+/* Somebody who reads a file all the time, between two meetings. */
+struct reader {
+	struct cowfile *f;
+	pthread_barrier_t meet;
+};
+
+static void *read_on(void *arg)
+{
+	struct reader *rd = arg;
+
+	(void)pthread_rwlock_rdlock(&rd->f->lock); /* nobody else has it yet */
+	(void)pthread_barrier_wait(&rd->meet);
+	(void)pthread_barrier_wait(&rd->meet);
+	(void)pthread_rwlock_unlock(&rd->f->lock);
+	return NULL;
+}
+
 /* A file that is read all the time keeps it waiting, and nobody else. */
 static void test_busy_file(void **state)
 {
 	struct fixture *fx = *state;
+	struct reader rd;
 	struct cowfile *f;
+	pthread_t thread;
 
 	make_history(fx, fx->main);
 	f = open_in(fx->main, "big");
-	assert_int_equal(pthread_rwlock_rdlock(&f->lock), 0);
+	rd.f = f;
+	assert_int_equal(pthread_barrier_init(&rd.meet, NULL, 2), 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &rd), 0);
+	(void)pthread_barrier_wait(&rd.meet);
 	assert_int_equal(squash(fx, UINT64_MAX), 0);
 	assert_true(depth(fx->main) > 2);
 	expect(fx->main, "base/1", "changed");
-	assert_int_equal(pthread_rwlock_unlock(&f->lock), 0);
+	(void)pthread_barrier_wait(&rd.meet);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(pthread_barrier_destroy(&rd.meet), 0);
 	assert_int_equal(squash(fx, UINT64_MAX), 0);
 	assert_int_equal(depth(fx->main), 2);
 	overlay_close(data_of(fx->main), f);
