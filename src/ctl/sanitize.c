@@ -46,6 +46,7 @@ struct sanitize {
 	struct control *c;
 	struct pool *pool; /* one thread */
 	struct single single;
+	atomic_bool stops; /* the mount is about to end: nobody answers any more */
 	void (*ended)(void *ctx, struct branch *b);
 	void *ended_ctx;
 };
@@ -168,6 +169,10 @@ static void job_run(void *ctx)
 	j->rc = mask(j);
 	if (j->rc == 0)
 		j->rc = branch_end_masking(rq->b, j->label, &rq->err);
+	if (j->rc < 0 && atomic_load(&s->stops)) {
+		job_end(j); /* the next mount discards it */
+		return;
+	}
 	if (j->rc < 0) {
 		fleet_want(s->c->fleet, rq->b, PM_WANT_GONE, gone, j);
 		return;
@@ -175,6 +180,10 @@ static void job_run(void *ctx)
 	if (s->ended)
 		s->ended(s->ended_ctx, rq->b);
 	log_info("branch %s: masked by %s", rq->subject, j->path);
+	if (atomic_load(&s->stops)) {
+		job_end(j);
+		return;
+	}
 	fleet_release(s->c->fleet, rq->b, true, false, released, j);
 }
 
@@ -278,6 +287,7 @@ int sanitize_new(struct control *c, struct sanitize **ret_sanitize)
 
 void sanitize_stop(struct sanitize *s)
 {
+	atomic_store(&s->stops, true);
 	single_stop(&s->single);
 }
 
