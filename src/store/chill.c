@@ -62,7 +62,7 @@ static bool is_cold(struct layer *l, uint64_t after_s)
 		return false;
 	{
 		READ_SCOPE(&l->lock);
-		if (l->holds > 0)
+		if (l->holds > 0 || l->loaded)
 			return false;
 	}
 	mark_path(l, "cold.done", path);
@@ -286,7 +286,7 @@ static int remove_plain(struct job *j)
 	mark_path(j->l, "t.cold", aside);
 	{
 		WRITE_SCOPE(&j->l->lock);
-		if (j->l->holds > 0)
+		if (j->l->holds > 0 || j->l->loaded)
 			rc = -EBUSY;
 		else if (renameat(fd, path, fd, aside) <
 			 0) /* fast, also of a long one */
@@ -301,11 +301,36 @@ static int remove_plain(struct job *j)
 	return rc;
 }
 
+static bool has_part(const struct job *j, enum layer_part part)
+{
+	char path[BFILE_PATH_MAX];
+	struct stat st;
+
+	layer_part_path(j->l, part, j->fid, path);
+	/* what cannot be seen may be there */
+	return fstatat(j->l->store->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	       errno != ENOENT;
+}
+
+/*
+ * The index goes by which parts there are.  A delta without a map is what a crash
+ * left, and counts for nothing: compressed it would pass for a whole file.  So would
+ * one of two parts for the other.
+ */
+static bool is_alone(const struct job *j)
+{
+	if (j->part == PART_DELTA)
+		return has_part(j, PART_MAP) && !has_part(j, PART_FULL);
+	return !has_part(j, PART_MAP) && !has_part(j, PART_DELTA);
+}
+
 static int open_job(struct job *j)
 {
 	char path[BFILE_PATH_MAX];
 	int fd = j->l->store->fd, rc;
 
+	if (!is_alone(j))
+		return 0;
 	layer_part_path(j->l, j->part, j->fid, path);
 	if (fstatat(fd, path, &j->st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;

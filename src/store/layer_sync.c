@@ -138,7 +138,7 @@ int layer_sync_dirnames(struct layer *l, uint64_t dir)
 int layer_sync_dirs(struct layer *l)
 {
 	static const enum layer_part objects[] = {PART_FULL, PART_DELTA, PART_MAP,
-						  PART_ATTR};
+						  PART_COLD, PART_ATTR};
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(objects); i++)

@@ -318,9 +318,10 @@ int merge_new(struct store *s, struct layer *const *run, unsigned n, uint32_t id
 		m->out->loaded = true; /* nothing is in it */
 		m->out->holds = 1;
 		m->out->merged = true;
-		m->out->max_fid = run[0]->max_fid;
 		rc = overlay_new(layer_get(top), 0, &m->view);
 	}
+	if (rc == 0) /* known now that the run is loaded */
+		m->out->max_fid = run[0]->max_fid;
 	layer_put(top);
 	if (rc < 0) {
 		merge_free(m);

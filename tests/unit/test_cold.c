@@ -233,6 +233,42 @@ static void test_both_there(void **state)
 	assert_int_equal(count_part(fx, "delta"), 0);
 }
 
+static void put_junk(struct fixture *fx, struct layer *l, uint64_t fid)
+{
+	CLEAN(clean_fd) int fd = -1;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "%s/delta", l->dir);
+	assert_true(mkdirat(registry_dirfd(fx->reg), path, 0700) == 0 ||
+		    errno == EEXIST);
+	layer_part_path(l, PART_DELTA, fid, path);
+	fd = openat(registry_dirfd(fx->reg), path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, want, 300000, 0), 300000);
+}
+
+/* A delta without a map, as a crash leaves it, counts for nothing, also later. */
+static void test_left_behind(void **state)
+{
+	static uint8_t got[200001];
+	struct fixture *fx = *state;
+	struct node_attr big, plain;
+	struct cowfile *f;
+
+	make_layers(fx);
+	assert_int_equal(overlay_walk(data_of(fx->main), "big", &big), 0);
+	assert_int_equal(overlay_walk(data_of(fx->main), "noise", &plain), 0);
+	age(fx);
+	put_junk(fx, fx->main->top->parent->parent, big.fid); /* beside a whole one */
+	put_junk(fx, fx->main->top->parent, plain.fid);       /* over one */
+	assert_int_equal(chill(fx, UINT64_MAX), 0);
+	expect_big(fx->main);
+	assert_int_equal(overlay_open(data_of(fx->main), plain.fid, &f), 0);
+	assert_int_equal(cowfile_read(f, got, sizeof(got), 0), 200000);
+	assert_memory_equal(got, noise, 200000);
+	overlay_close(data_of(fx->main), f);
+}
+
 /* Each byte of a compressed file, changed: EIO or the right bytes, never others. */
 static void test_damage(void **state)
 {
@@ -321,6 +357,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_chill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_both_there, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_left_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
 	};
 
