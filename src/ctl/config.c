@@ -74,7 +74,7 @@ static const struct config_row config_rows[] = {
 	    "refuse new branches when the store has less free space"),
 	ROW("branch", "cold_after", cold_after_s, CONFIG_TIME, "never", true,
 	    "compress what lies below branches that nobody used for so long"),
-	ROW("branch", "squash", squash_layers, CONFIG_RUN, "never", true,
+	ROW("branch", "squash", squash_layers, CONFIG_RUN, "8", true,
 	    "merge layers that have no name when so many lie on one another"),
 	ROW("branch", "start_timeout", start_timeout_s, CONFIG_TIMEOUT, "60s", true,
 	    "how long a server may take to start"),

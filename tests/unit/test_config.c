@@ -44,7 +44,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c->idle_connections, "ignore");
 	assert_int_equal(c->idle_timeout_s, 300);
 	assert_int_equal(c->reserve_bytes, 1073741824);
-	assert_int_equal(c->squash_layers, 0);
+	assert_int_equal(c->squash_layers, 8);
 	assert_int_equal(c->cold_after_s, 0);
 	assert_int_equal(c->start_timeout_s, 60);
 	assert_string_equal(c->bin_dir, "auto");
@@ -74,7 +74,7 @@ static void test_good(void **state)
 		"shared_buffers=64MB\r\n"
 		"[branch]\n"
 		"reserve=0\n"
-		"squash=9\n"
+		"squash=never\n"
 		"start_timeout=2m\n"
 		"[server] # remark\n"
 		"run_as=1000\n"
@@ -93,7 +93,7 @@ static void test_good(void **state)
 	assert_int_equal(c->ttl_s, 2 * 86400);
 	assert_int_equal(c->max_ttl_s, 7 * 86400);
 	assert_int_equal(c->reserve_bytes, 0);
-	assert_int_equal(c->squash_layers, 9);
+	assert_int_equal(c->squash_layers, 0);
 	assert_int_equal(c->start_timeout_s, 120);
 	assert_string_equal(c->run_as, "1000");
 	assert_string_equal(c->bin_dir, "/opt/pg/bin");
