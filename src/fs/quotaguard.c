@@ -21,9 +21,13 @@
 #include <linux/falloc.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 /* Files that servers need to start and to be cleaned up stay below. */
 #define SMALL_BYTES 65536
+/* How long a thread is waited for that has sent its question and still runs. */
+#define SETTLE_US 50
+#define SETTLE_TRIES 400
 /* The run directory has sockets and a few lines of configuration. */
 #define RUN_FILE_MAX (16 << 20)
 
@@ -185,11 +189,34 @@ bool quotaguard_parse(const char *text, struct write_call *ret_call)
 	if (end != text && n == 6 && (nr == SYS_write || nr == SYS_pwrite64)) {
 		call.fd = (int)a[0];
 		call.len = a[2];
-		call.at = nr == SYS_pwrite64;
-		call.off = call.at ? a[3] : 0;
+	}
+	if (end != text && n == 6 &&
+	    (nr == SYS_pwrite64 || nr == SYS_pwritev || nr == SYS_pwritev2)) {
+		call.at = true;
+		call.off = a[3];
 	}
 	*ret_call = call;
 	return true;
+}
+
+/*
+ * What a thread does that waits for our answer.  It may be seen before it has gone to
+ * sleep: then its call is not told yet.  A heap string, or NULL.
+ */
+static char *syscall_of(pid_t tid)
+{
+	CLEAN(clean_free) char *path = text_format("/proc/%d/syscall", (int)tid);
+	char *text = NULL;
+
+	for (int i = 0; path && i < SETTLE_TRIES; i++) {
+		free(text);
+		text = NULL;
+		if (fd_read_file(AT_FDCWD, path, 512, &text, NULL) < 0 ||
+		    strncmp(text, "running", 7) != 0)
+			break;
+		(void)usleep(SETTLE_US);
+	}
+	return text;
 }
 
 /* Where the descriptor of a thread stands; false: not told.  An appending one stands at
@@ -219,6 +246,8 @@ static int ask(const struct handle *h, pid_t tid, const struct write_call *call)
 	/* what cannot be told is counted when it comes, and refused when nothing is
 	 * left
 	 */
+	if (len == 0 && call->at && off < size)
+		return branch_quota_ask(h->n.b, QUOTA_COPY, 1);
 	if (len == 0 ||
 	    (!call->at &&
 	     !position_of(tid, call->fd, known > size ? known : size, &off)) ||
@@ -247,15 +276,14 @@ int quotaguard_getattr(fuse_req_t req, fuse_ino_t ino, const struct node *n,
 {
 	pid_t tid = fuse_req_ctx(req)->pid;
 	CLEAN(handle_clean) struct handle *h = NULL;
-	CLEAN(clean_free) char *path = NULL;
 	CLEAN(clean_free) char *text = NULL;
 	struct write_call call;
 
 	if (!fi || n->kind != NODE_DATA || !branch_quota_is_near(n->b) || tid <= 0)
 		return 0;
-	path = text_format("/proc/%d/syscall", (int)tid);
-	if (!path || fd_read_file(AT_FDCWD, path, 512, &text, NULL) < 0 ||
-	    !quotaguard_parse(text, &call) || handle_get(req, ino, fi, &h) < 0 || !h->f)
+	text = syscall_of(tid);
+	if (!text || !quotaguard_parse(text, &call) ||
+	    handle_get(req, ino, fi, &h) < 0 || !h->f)
 		return 0;
 	return ask(h, tid, &call);
 }

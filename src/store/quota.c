@@ -23,9 +23,10 @@
 
 static const int64_t slack[] = {
 	[QUOTA_GROW] = 0,
-	[QUOTA_SMALL] = 16 * MIB,
 	[QUOTA_COPY] = 64 * MIB,
 	[QUOTA_WAL] = 128 * MIB,
+	/* a server ends when it cannot write the few bytes of a checkpoint */
+	[QUOTA_SMALL] = 144 * MIB,
 };
 
 static int64_t pending_locked(struct branch_quota *q)

@@ -25,10 +25,10 @@ bool branch_quota_is_near(struct branch *b);
  * branch that is full can still be cleaned up.
  */
 enum quota_use {
-	QUOTA_GROW,  /* a file gets longer */
-	QUOTA_SMALL, /* one that stays small does */
-	QUOTA_COPY,  /* a block of another branch is replaced */
+	QUOTA_GROW, /* a file gets longer */
+	QUOTA_COPY, /* a block of another branch is replaced */
 	QUOTA_WAL,
+	QUOTA_SMALL,   /* a file that stays small gets longer */
 	QUOTA_WRITTEN, /* the writer was told that it is: cannot be refused */
 };
 /* -EDQUOT, or 0: bytes are charged. */

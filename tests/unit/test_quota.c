@@ -23,6 +23,11 @@ static void test_calls(void **state)
 		 {5, 8192, true, 16384}},
 		{"write", SYS_write, {7, 0x7f00, 100, 0}, true, {7, 100, false, 0}},
 		{"writev", SYS_writev, {7, 0x7f00, 3, 0}, true, {-1, 0, false, 0}},
+		{"pwritev",
+		 SYS_pwritev,
+		 {7, 0x7f00, 3, 8192},
+		 true,
+		 {-1, 0, true, 8192}},
 		{"sendfile", SYS_sendfile, {7, 8, 0, 1}, true, {-1, 0, false, 0}},
 		{"lseek", SYS_lseek, {5, 0, 2, 0}, false, {0, 0, false, 0}},
 		{"pread64", SYS_pread64, {5, 0, 2, 0}, false, {0, 0, false, 0}},
@@ -68,16 +73,16 @@ static void test_ask(void **state)
 	assert_int_equal(used, 100 * MIB);
 	assert_int_equal(branch_quota_ask(fx->main, QUOTA_GROW, 1), -EDQUOT);
 	/* each use a bit further */
-	assert_int_equal(branch_quota_ask(fx->main, QUOTA_SMALL, 17 * MIB), -EDQUOT);
-	assert_int_equal(branch_quota_ask(fx->main, QUOTA_SMALL, MIB), 0);
-	assert_int_equal(branch_quota_ask(fx->main, QUOTA_COPY, 62 * MIB), 0);
+	assert_int_equal(branch_quota_ask(fx->main, QUOTA_COPY, 63 * MIB), 0);
 	assert_int_equal(branch_quota_ask(fx->main, QUOTA_COPY, 2 * MIB), -EDQUOT);
 	assert_int_equal(branch_quota_ask(fx->main, QUOTA_WAL, 60 * MIB), 0);
 	assert_int_equal(branch_quota_ask(fx->main, QUOTA_WAL, 10 * MIB), -EDQUOT);
+	assert_int_equal(branch_quota_ask(fx->main, QUOTA_SMALL, 20 * MIB), 0);
+	assert_int_equal(branch_quota_ask(fx->main, QUOTA_SMALL, 2 * MIB), -EDQUOT);
 	assert_int_equal(branch_quota_ask(fx->main, QUOTA_WRITTEN, 10 * MIB), 0);
 	/* what comes is on disk instead of announced; a count takes its place */
-	assert_int_equal(branch_quota_pending(fx->main), 173 * MIB);
-	branch_quota_came(fx->main, 73 * MIB, true);
+	assert_int_equal(branch_quota_pending(fx->main), 193 * MIB);
+	branch_quota_came(fx->main, 93 * MIB, true);
 	assert_int_equal(branch_quota_pending(fx->main), 100 * MIB);
 	branch_quota_came(fx->main, 500 * MIB, false);
 	assert_int_equal(branch_quota_pending(fx->main), 0);
