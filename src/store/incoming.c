@@ -363,6 +363,8 @@ int incoming_record(struct incoming *in, const struct stream_record *r, struct e
 
 	in->records++;
 	rc = take_record(in, r);
+	if (rc == 0)
+		return 0;
 	if (rc == -ESTALE) {
 		(void)err_set(e, rc, "the difference does not fit what is here");
 		return err_hint(e,
@@ -370,12 +372,11 @@ int incoming_record(struct incoming *in, const struct stream_record *r, struct e
 				"a difference to with --base");
 	}
 	if (rc == -EBADMSG)
-		return err_set(e, rc,
-			       "the stream is damaged: a record does not fit in");
-	if (rc < 0)
-		return err_set(e, rc, "cannot write what was received: %s",
-			       strerror(-rc));
-	return 0;
+		(void)err_set(e, rc, "the stream is damaged: a record does not fit in");
+	else
+		(void)err_set(e, rc, "cannot write what was received: %s",
+			      strerrordesc_np(-rc));
+	return err_hint(e, "nothing of it was taken over; send it again");
 }
 
 /* Times of directories last, as names that are made in them change it. */

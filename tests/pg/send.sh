@@ -161,7 +161,9 @@ refused() { # FILE WHAT
 		fail "$2 was taken"
 		return 1
 	fi
-	grep -q '^hint: ' "$TMP/said" && [ -z "$(leftovers "$B")" ]
+	grep -q '^hint: ' "$TMP/said" && [ -z "$(leftovers "$B")" ] && return 0
+	fail "$2: $(cat "$TMP/said")"
+	return 1
 }
 
 size=$(stat -c %s "$TMP/stream")
@@ -184,6 +186,17 @@ for _ in $(seq 12); do
 	refused "$TMP/flipped" "a bit of byte $at flipped" || bad=$((bad + 1))
 done
 is 'every flipped bit is refused' "$bad" 0
+# frames that decode, of records that do not fit together
+zstd -dcq "$TMP/stream" >"$TMP/plain"
+size=$(stat -c %s "$TMP/plain")
+bad=0
+for i in 1 2 3 4 5 6 7 8; do
+	{ head -c $((size * i / 9)) "$TMP/plain"; tail -c +$((size * i / 9 + 500)) "$TMP/plain"; } |
+		zstd -cq >"$TMP/gap"
+	refused "$TMP/gap" "a gap after $i ninths" || bad=$((bad + 1))
+done
+is 'every gap is refused' "$bad" 0
+rm "$TMP/plain"
 cat "$TMP/stream" "$TMP/stream.c1" >"$TMP/two"
 ok 'more behind the end is refused' refused "$TMP/two" 'two streams'
 head -c 100000 /dev/urandom >"$TMP/noise"
