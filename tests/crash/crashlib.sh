@@ -504,8 +504,14 @@ leaked_layers() {
 	comm -13 <(layers_reachable | sort) <(layers_there | sort)
 }
 
+# One that is being merged stands on nothing yet; gc knows of it.
 no_leaked_layers() {
-	[ -z "$(leaked_layers)" ]
+	local leaked listed
+
+	leaked=$(leaked_layers)
+	[ -n "$leaked" ] || return 0
+	[ "$(wc -l <<<"$leaked")" = 1 ] && listed=$("$PGBRANCHFS" gc "$MNT") &&
+		! grep -qF "layers/$(printf %08x "$leaked")" <<<"$listed"
 }
 
 # check_store: no layer is left that no branch stands on, no temporary file.
