@@ -86,9 +86,44 @@ static int refused(const struct ask *a, int rc, struct err *e)
 	CLEAN(clean_free) char *path = text_format("%s/.error", a->mount.mountpoint);
 	CLEAN(clean_free) char *text = NULL;
 
-	if (path && fd_read_file(AT_FDCWD, path, 65536, &text, NULL) == 0 && text[0])
-		return err_set(e, rc, "%.*s", (int)strcspn(text, "\n"), text);
+	if (path && fd_read_file(AT_FDCWD, path, 65536, &text, NULL) == 0 && text[0]) {
+		const char *hint = strstr(text, "\nhint: ");
+
+		(void)err_set(e, rc, "%.*s", (int)strcspn(text, "\n"), text);
+		if (hint) {
+			hint += strlen("\nhint: ");
+			(void)err_hint(e, "%.*s", (int)strcspn(hint, "\n"), hint);
+		}
+		return rc;
+	}
 	return err_set(e, rc, "the daemon refused: %s", strerrordesc_np(-rc));
+}
+
+/* A descriptor, or what is in e. */
+static int open_upkeep(const struct ask *a, const char *path, struct err *e)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), rc = -errno;
+
+	if (fd >= 0)
+		return fd;
+	if (rc != -EACCES)
+		return err_set(e, rc, "cannot open '%s': %s", path,
+			       strerrordesc_np(-rc));
+	(void)err_set(e, rc, "you may not do that to '%s'", a->mount.mountpoint);
+	return err_hint(e, "only root and the user that mounted it may");
+}
+
+int ask_to_do(struct ask *a, const char *request, struct err *e)
+{
+	CLEAN(clean_free) char *path = text_format("%s/.upkeep", a->mount.mountpoint);
+	CLEAN(clean_fd) int fd = -1;
+
+	if (!path)
+		return err_set(e, -ENOMEM, "out of memory");
+	fd = open_upkeep(a, path, e);
+	if (fd < 0)
+		return fd;
+	return write(fd, request, strlen(request)) < 0 ? refused(a, -errno, e) : 0;
 }
 
 int ask_daemon(struct ask *a, const char *question, struct err *e)
@@ -99,17 +134,9 @@ int ask_daemon(struct ask *a, const char *question, struct err *e)
 
 	if (!path)
 		return err_set(e, -ENOMEM, "out of memory");
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 && errno == EACCES) {
-		(void)err_set(e, -EACCES, "you may not clean up '%s'",
-			      a->mount.mountpoint);
-		return err_hint(e, "only root and the user that mounted it may");
-	}
-	if (fd < 0) {
-		rc = -errno;
-		return err_set(e, rc, "cannot open '%s': %s", path,
-			       strerrordesc_np(-rc));
-	}
+	fd = open_upkeep(a, path, e);
+	if (fd < 0)
+		return fd;
 	if (flock(fd, LOCK_EX) < 0) {
 		rc = -errno;
 		return err_set(e, rc, "cannot lock '%s': %s", path,

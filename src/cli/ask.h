@@ -41,6 +41,8 @@ int ask_args(const struct cli_command *self, bool has_unused, int argc, char **a
 	     struct ask *a);
 /* Asks the daemon; waits until it has done what was asked for. */
 int ask_daemon(struct ask *a, const char *question, struct err *e) MUST_CHECK;
+/* The same for what has no answer but that it was done. */
+int ask_to_do(struct ask *a, const char *request, struct err *e) MUST_CHECK;
 /* Takes the answer's text apart; -EBADMSG if it is not whole. */
 int ask_parse(struct ask *a) MUST_CHECK;
 /* How many rows are in this state. */

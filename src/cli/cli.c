@@ -13,8 +13,8 @@
 #include <string.h>
 
 static const struct cli_command *const cli_commands[] = {
-	&cmd_init, &cmd_mount,  &cmd_umount, &cmd_list, &cmd_tree,    &cmd_status,
-	&cmd_gc,   &cmd_doctor, &cmd_audit,  &cmd_send, &cmd_receive,
+	&cmd_init, &cmd_mount,  &cmd_umount, &cmd_list,  &cmd_tree, &cmd_status,
+	&cmd_gc,   &cmd_doctor, &cmd_remask, &cmd_audit, &cmd_send, &cmd_receive,
 };
 
 int cli_fail(const struct err *e)

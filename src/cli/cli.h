@@ -31,6 +31,7 @@ extern const struct cli_command cmd_tree;
 extern const struct cli_command cmd_status;
 extern const struct cli_command cmd_gc;
 extern const struct cli_command cmd_doctor;
+extern const struct cli_command cmd_remask;
 extern const struct cli_command cmd_audit;
 extern const struct cli_command cmd_send;
 extern const struct cli_command cmd_receive;

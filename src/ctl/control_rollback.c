@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "ctl/request.h"
+#include "ctl/sanitize.h"
 
 #include <string.h>
 
@@ -34,21 +35,38 @@ static void released(void *ctx, int rc, const struct err *e)
 	control_upkeep(c); /* layers were sealed, and one was left */
 }
 
+/* What it was to become, or has, is needed no more. */
+static void drop_copy(struct request *rq)
+{
+	if (rq->copy)
+		sanitize_drop(steal(rq->copy));
+}
+
+static void log_switch(const struct request *rq, const struct checkpoint_info *before)
+{
+	log_info("branch %s: became %s%s by uid %u; what it was is checkpoint %s",
+		 before->branch,
+		 rq->copy ? "a newly masked copy of its parent"
+		 : rq->to ? "its parent's state"
+			  : "checkpoint ",
+		 rq->to ? "" : rq->checkpoint.name, rq->who.uid, before->name);
+}
+
 static void switch_job(void *ctx)
 {
 	struct request *rq = ctx;
 	struct registry *r = rq->c->registry;
-	const struct rollback_spec spec = {.seq = rq->checkpoint.seq, .parent = rq->to};
+	const struct rollback_spec spec = {.seq = rq->checkpoint.seq,
+					   .parent = rq->to,
+					   .masked = rq->copy ? rq->masked : NULL};
 	CLEAN(branch_putp) struct branch *b = branch_get(rq->b);
 	struct checkpoint_info before;
 	struct overlay *old = NULL;
 
 	rq->rc = registry_rollback(r, b, &spec, &before, &old, &rq->err);
 	if (rq->rc == 0)
-		log_info("branch %s: became %s%s by uid %u; what it was is checkpoint "
-			 "%s",
-			 before.branch, rq->to ? "its parent's state" : "checkpoint ",
-			 rq->to ? "" : rq->checkpoint.name, rq->who.uid, before.name);
+		log_switch(rq, &before);
+	drop_copy(rq);
 	/* from here on rq may be gone; while the server starts there is time for the
 	 * rest
 	 */
@@ -69,7 +87,18 @@ static void server_held(void *ctx, int rc, const struct err *e)
 		request_take_fleet_error(rq, rc, e, "cannot be changed");
 	}
 	rq->rc = rc;
+	drop_copy(rq);
 	fleet_release(rq->c->fleet, rq->b, false, rq->ran, released, rq);
+}
+
+void request_switch(struct request *rq)
+{
+	struct control *c = rq->c;
+	struct pm_status st;
+
+	fleet_status(c->fleet, rq->b, &st);
+	rq->ran = st.state == PM_RUNNING || st.state == PM_STARTING;
+	fleet_want(c->fleet, rq->b, PM_WANT_HELD, server_held, rq);
 }
 
 /* The caller is told before its sessions end what cannot be. */
@@ -131,9 +160,7 @@ static int find_parent(struct request *rq, const struct branch_info *info)
 static void begin_job(void *ctx)
 {
 	struct request *rq = ctx;
-	struct control *c = rq->c;
 	struct branch_info info;
-	struct pm_status st;
 	int rc;
 
 	branch_info(rq->b, &info);
@@ -144,9 +171,7 @@ static void begin_job(void *ctx)
 		request_finish(rq, rc);
 		return;
 	}
-	fleet_status(c->fleet, rq->b, &st);
-	rq->ran = st.state == PM_RUNNING || st.state == PM_STARTING;
-	fleet_want(c->fleet, rq->b, PM_WANT_HELD, server_held, rq);
+	request_switch(rq);
 }
 
 /* Both from here on; rq->name: the checkpoint, or NULL. */

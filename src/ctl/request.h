@@ -82,13 +82,15 @@ struct request {
 	mode_t mode;
 	uid_t owner;
 	gid_t group;
-	enum pm_want want;   /* set_state */
-	time_t expires;      /* set_expires */
-	bool on;             /* set_protected */
-	bool stopped_for_it; /* set_access: the stop flag is ours to take back */
-	struct branch *to;   /* reset: the parent, a reference; or NULL */
-	bool ran;            /* rollback, reset: its server is to run again */
-	int rc;              /* likewise: how it went */
+	enum pm_want want;          /* set_state */
+	time_t expires;             /* set_expires */
+	bool on;                    /* set_protected */
+	bool stopped_for_it;        /* set_access: the stop flag is ours to take back */
+	struct branch *to;          /* reset: the parent, a reference; or NULL */
+	struct sanitize_copy *copy; /* remask: the branch `to` belongs to it; or NULL */
+	char masked[64];            /* likewise: by what that is masked */
+	bool ran; /* rollback, reset, remask: its server is to run again */
+	int rc;   /* likewise: how it went */
 };
 
 /*
@@ -139,6 +141,11 @@ void request_take_fleet_error(struct request *rq, int rc, const struct err *e,
 			      const char *what);
 /* Does the store have more space than its reserve? */
 int control_check_reserve(struct control *c, struct err *e) MUST_CHECK;
+/*
+ * control_rollback.c, when all is looked at and recorded: the branch becomes rq->to, or
+ * its rq->checkpoint, without its server, and the request ends.
+ */
+void request_switch(struct request *rq);
 /* control_create.c, on the pool; what cannot be is in rq->err.  Does the store have
  * more space than its reserve? */
 int request_check_reserve(struct request *rq) MUST_CHECK;

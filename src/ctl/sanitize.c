@@ -34,11 +34,14 @@ static const char clean_sql[] =
 	"pg_catalog.pg_statistic_ext_data" SINGLE_END "CHECKPOINT" SINGLE_END
 	"SELECT pg_catalog.pg_switch_wal()" SINGLE_END "CHECKPOINT" SINGLE_END;
 
-struct job {
+/* One branch: one that stays, or a copy that another one is to become. */
+struct sanitize_copy {
 	struct sanitize *s;
 	struct request *rq;
 	char *path; /* of the SQL */
 	char label[SANITIZE_LABEL];
+	sanitize_copied copied; /* NULL: the branch stays, or this was called */
+	void *copied_ctx;
 	int rc;
 };
 
@@ -79,7 +82,7 @@ void sanitize_on_end(struct sanitize *s, void (*fn)(void *ctx, struct branch *b)
 	s->ended_ctx = ctx;
 }
 
-static int mask_database(struct job *j, const char *dbname, const char *text)
+static int mask_database(struct sanitize_copy *j, const char *dbname, const char *text)
 {
 	CLEAN(str_fini) struct str sql = STR_INIT;
 	struct err *e = &j->rq->err;
@@ -94,7 +97,7 @@ static int mask_database(struct job *j, const char *dbname, const char *text)
 	return rc < 0 ? err_wrap(e, rc, "database \"%s\"", dbname) : 0;
 }
 
-static int mask(struct job *j)
+static int mask(struct sanitize_copy *j)
 {
 	CLEAN(clean_free) char *text = NULL, *out = NULL;
 	struct err *e = &j->rq->err;
@@ -114,28 +117,43 @@ static int mask(struct job *j)
 	return rc;
 }
 
-static void job_end(struct job *j)
+static void job_end(struct sanitize_copy *j)
 {
+	CLEAN(err_fini) struct err e = ERR_INIT;
 	struct control *c = j->s->c;
 
+	if (j->rc < 0 && j->copied)
+		(void)err_set(&e, j->rc, "%s", err_text(&j->rq->err));
 	request_finish(j->rq, j->rc);
+	if (j->copied)
+		j->copied(j->copied_ctx, j->rc, &e, NULL);
 	control_upkeep(c);
 	free(j->path);
 	free(j);
+}
+
+static void log_failure(struct sanitize_copy *j)
+{
+	struct request *rq = j->rq;
+
+	(void)err_wrap(&rq->err, j->rc,
+		       "branch '%s' was discarded, because it could not be masked",
+		       rq->subject);
+	if (!rq->err.hint)
+		(void)err_hint(&rq->err, "whoever runs the mount can put '%s' right",
+			       j->path ? j->path : "it");
+	log_warn("%s", err_text(&rq->err));
 }
 
 /* Those who waited to connect are dropped by now. */
 static void discard_job(void *ctx)
 {
 	CLEAN(err_fini) struct err e = ERR_INIT;
-	struct job *j = ctx;
+	struct sanitize_copy *j = ctx;
 	struct request *rq = j->rq;
 
-	(void)err_wrap(&rq->err, j->rc,
-		       "branch '%s' was discarded, because it could not be masked",
-		       rq->subject);
-	(void)err_hint(&rq->err, "whoever runs the mount can put '%s' right", j->path);
-	log_warn("%s", err_text(&rq->err));
+	if (j->rc < 0)
+		log_failure(j);
 	/* nobody was in it, so it does not go to the trash */
 	if (registry_discard(rq->c->registry, rq->b, &e) < 0)
 		log_error("branch %s: cannot be discarded: %s; nobody can enter it",
@@ -145,12 +163,17 @@ static void discard_job(void *ctx)
 
 static void gone(void *ctx, int rc, const struct err *e)
 {
-	struct job *j = ctx;
+	struct sanitize_copy *j = ctx;
 
 	(void)rc; /* it had no server */
 	(void)e;
 	if (pool_post(j->s->pool, discard_job, j) < 0)
 		job_end(j); /* the next mount discards it */
+}
+
+void sanitize_drop(struct sanitize_copy *copy)
+{
+	fleet_want(copy->s->c->fleet, copy->rq->b, PM_WANT_GONE, gone, copy);
 }
 
 static void released(void *ctx, int rc, const struct err *e)
@@ -162,19 +185,24 @@ static void released(void *ctx, int rc, const struct err *e)
 
 static void job_run(void *ctx)
 {
-	struct job *j = ctx;
+	struct sanitize_copy *j = ctx;
 	struct sanitize *s = j->s;
 	struct request *rq = j->rq;
 
 	j->rc = mask(j);
+	if (j->rc == 0 && j->copied && !atomic_load(&s->stops)) {
+		steal(j->copied)(j->copied_ctx, 0, NULL, j);
+		return;
+	}
 	if (j->rc == 0)
-		j->rc = branch_end_masking(rq->b, j->label, &rq->err);
+		j->rc = j->copied ? -ECANCELED
+				  : branch_end_masking(rq->b, j->label, &rq->err);
 	if (j->rc < 0 && atomic_load(&s->stops)) {
 		job_end(j); /* the next mount discards it */
 		return;
 	}
 	if (j->rc < 0) {
-		fleet_want(s->c->fleet, rq->b, PM_WANT_GONE, gone, j);
+		sanitize_drop(j);
 		return;
 	}
 	if (s->ended)
@@ -190,7 +218,7 @@ static void job_run(void *ctx)
 /* From here on whoever connects waits. */
 static void held(void *ctx, int rc, const struct err *e)
 {
-	struct job *j = ctx;
+	struct sanitize_copy *j = ctx;
 
 	if (rc == 0)
 		rc = pool_post(j->s->pool, job_run, j);
@@ -207,33 +235,56 @@ static void finished(void *ctx, int rc, struct branch *b)
 	(void)b;
 }
 
-void sanitize_begin(struct sanitize *s, const struct caller *who,
-		    const struct policy *p, const char *label, struct branch *b)
+static void begin(struct sanitize *s, const struct caller *who, const struct policy *p,
+		  struct branch *b, struct sanitize_copy *j)
 {
 	struct request *rq = request_new(s->c, who, "mask", b, finished, NULL);
-	struct job *j = calloc(1, sizeof(*j));
 	int rc = -ENOMEM;
 
 	if (!rq) {
+		/* nobody can enter it; the next mount discards it */
+		if (j->copied)
+			j->copied(j->copied_ctx, -ENOMEM, NULL, NULL);
 		free(j);
-		return; /* nobody can enter it; the next mount discards it */
+		return;
 	}
+	j->s = s;
+	j->rq = rq;
 	request_value(rq, "%s", p->sanitize);
-	if (j && (j->path = strdup(p->sanitize)))
+	j->path = strdup(p->sanitize);
+	if (j->path)
 		rc = request_claim(rq);
 	if (rc == 0)
 		rc = request_record(rq);
 	if (rc == 0) {
-		j->s = s;
-		j->rq = rq;
-		(void)snprintf(j->label, sizeof(j->label), "%s", label);
 		fleet_want(s->c->fleet, b, PM_WANT_HELD, held, j);
 		return;
 	}
-	if (j)
-		free(j->path);
-	free(j);
-	request_finish(rq, rc);
+	j->rc = rc;
+	sanitize_drop(j);
+}
+
+void sanitize_begin(struct sanitize *s, const struct caller *who,
+		    const struct policy *p, const char *label, struct branch *b)
+{
+	sanitize_begin_copy(s, who, p, label, b, NULL, NULL);
+}
+
+void sanitize_begin_copy(struct sanitize *s, const struct caller *who,
+			 const struct policy *p, const char *label, struct branch *b,
+			 sanitize_copied fn, void *ctx)
+{
+	struct sanitize_copy *j = calloc(1, sizeof(*j));
+
+	if (!j) {
+		if (fn)
+			fn(ctx, -ENOMEM, NULL, NULL);
+		return; /* as above */
+	}
+	(void)snprintf(j->label, sizeof(j->label), "%s", label);
+	j->copied = fn;
+	j->copied_ctx = ctx;
+	begin(s, who, p, b, j);
 }
 
 static int discard_leftovers(struct control *c)
@@ -291,13 +342,18 @@ void sanitize_stop(struct sanitize *s)
 	single_stop(&s->single);
 }
 
+void sanitize_drain(struct sanitize *s)
+{
+	if (s->pool)
+		sanitize_stop(s);
+	s->pool = pool_free(s->pool);
+}
+
 struct sanitize *sanitize_free(struct sanitize *s)
 {
 	if (!s)
 		return NULL;
-	if (s->pool)
-		sanitize_stop(s);
-	s->pool = pool_free(s->pool);
+	sanitize_drain(s);
 	single_fini(&s->single);
 	free(s);
 	return NULL;

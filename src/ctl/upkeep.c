@@ -2,6 +2,7 @@
 #include "ctl/upkeep.h"
 
 #include "base/log.h"
+#include "ctl/remask.h"
 #include "ctl/upkeep_priv.h"
 
 #include <string.h>
@@ -59,10 +60,15 @@ static int authorise(struct upkeep *u)
 void upkeep_ask(struct control *c, const struct caller *who, struct branch *b,
 		const char *text, control_done done, void *ctx)
 {
-	struct upkeep *u = calloc(1, sizeof(*u));
+	struct upkeep *u;
 	int rc;
 
 	(void)b;
+	if (remask_is_asked(text)) {
+		remask_ask(c, who, text, done, ctx);
+		return;
+	}
+	u = calloc(1, sizeof(*u));
 	if (!u) {
 		done(ctx, -ENOMEM, NULL);
 		return;

@@ -11,7 +11,8 @@
 
 #include "ctl/control.h"
 
-/* text: see input_parse_upkeep.  b is not looked at.  As the requests of control.h. */
+/* text: see input_parse_upkeep, input_is_adopt, remask_ask.  b is not looked at.  As
+ * the requests of control.h. */
 void upkeep_ask(struct control *c, const struct caller *who, struct branch *b,
 		const char *text, control_done done, void *ctx);
 /* The last answer, see report.h, or what to ask: heap string, NULL: out of memory. */

@@ -53,6 +53,9 @@ int checkpoint_rename(struct registry *r, uint32_t no, uint32_t seq,
 struct rollback_spec {
 	uint32_t seq;          /* to this checkpoint of the branch... */
 	struct branch *parent; /* ...or, if this is not NULL, to what it is now */
+	/* parent is a copy that was made for it and may not be entered, and this is by
+	 * what it was masked; or NULL */
+	const char *masked;
 };
 /*
  * The branch becomes that, and what it was a checkpoint, in one step on disk; nobody

@@ -312,18 +312,12 @@ int registry_add_on(struct registry *r, const struct branch_spec *spec,
 	return add_child(r, spec, &from, ret_branch, e);
 }
 
-int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
-		     struct err *e)
+int registry_freeze_base(struct registry *r, struct branch *b, struct layer **ret_base,
+			 struct err *e)
 {
 	struct layer *top = b->top;
 	int rc;
 
-	/* what would stay of it then is what nobody is to see */
-	if (b->meta.masking) {
-		(void)err_set(e, -EBUSY, "branch '%s' is being masked", b->name);
-		(void)err_hint(e, "try again when that is done");
-		return -EBUSY;
-	}
 	if (top->parent && registry_top_is_empty(r, b)) {
 		*ret_base = top->parent;
 		return 0;
@@ -334,6 +328,18 @@ int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_ba
 			       strerror(-rc));
 	*ret_base = top; /* the new top holds it */
 	return 0;
+}
+
+int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
+		     struct err *e)
+{
+	/* what would stay of it then is what nobody is to see */
+	if (b->meta.masking) {
+		(void)err_set(e, -EBUSY, "branch '%s' is being masked", b->name);
+		(void)err_hint(e, "try again when that is done");
+		return -EBUSY;
+	}
+	return registry_freeze_base(r, b, ret_base, e);
 }
 
 /* The parent as it is now. */

@@ -131,6 +131,9 @@ bool registry_top_is_empty(struct registry *r, struct branch *b);
  * The sealed layer that holds the branch as it is now, by a freeze if need be;
  * borrowed, it lives as long as the branch's top.
  */
+int registry_freeze_base(struct registry *r, struct branch *b, struct layer **ret_base,
+			 struct err *e) MUST_CHECK;
+/* The same; -EBUSY while it is being masked. */
 int registry_base_of(struct registry *r, struct branch *b, struct layer **ret_base,
 		     struct err *e) MUST_CHECK;
 /* A branch on a sealed, durable layer that is nobody's, with a name that was checked.

@@ -44,18 +44,30 @@ static int target_checkpoint(struct registry *r, struct branch *b, uint32_t seq,
 }
 
 /* Its data is the parent's then, and masked by what that is masked by. */
-static int target_parent(struct registry *r, struct branch *b, struct branch *p,
-			 struct target *ret, struct err *e)
+static int target_parent(struct registry *r, struct branch *b,
+			 const struct rollback_spec *spec, struct target *ret,
+			 struct err *e)
 {
+	struct branch *p = spec->parent;
+	const char *masked = spec->masked ? spec->masked : p->meta.masked;
+
 	if (atomic_load(&p->discarded))
 		return err_set(e, -ENOENT, "branch '%s' is gone", p->name);
 	*ret = (struct target){.was = {.prepared = false}};
-	if (b->meta.masked[0] && strcmp(b->meta.masked, p->meta.masked) != 0)
+	if (!spec->masked && b->meta.masked[0] && strcmp(b->meta.masked, masked) != 0)
 		return err_set(e, -EPERM,
 			       "branch '%s' is masked, and its parent is not", b->name);
-	memcpy(ret->was.masked, p->meta.masked, sizeof(ret->was.masked));
+	(void)snprintf(ret->was.masked, sizeof(ret->was.masked), "%s", masked);
 	memcpy(ret->was.make_role, b->meta.make_role, sizeof(ret->was.make_role));
-	return registry_base_of(r, p, &ret->base, e);
+	return spec->masked ? registry_freeze_base(r, p, &ret->base, e)
+			    : registry_base_of(r, p, &ret->base, e);
+}
+
+static const char *safety_prefix(const struct rollback_spec *spec)
+{
+	if (spec->masked)
+		return "before-remask";
+	return spec->parent ? "before-reset" : "before-rollback";
 }
 
 /* Its data has another number from here on. */
@@ -140,7 +152,7 @@ static int rollback_locked(struct registry *r, struct branch *b,
 			   struct err *e)
 {
 	const struct checkpoint_spec safety = {
-		.prefix = spec->parent ? "before-reset" : "before-rollback",
+		.prefix = safety_prefix(spec),
 		.kind = CHECKPOINT_SAFETY,
 	};
 	struct checkpoint_meta before;
@@ -148,7 +160,7 @@ static int rollback_locked(struct registry *r, struct branch *b,
 	int rc = registry_check_discard(b, e);
 
 	if (rc == 0)
-		rc = spec->parent ? target_parent(r, b, spec->parent, &to, e)
+		rc = spec->parent ? target_parent(r, b, spec, &to, e)
 				  : target_checkpoint(r, b, spec->seq, &to, e);
 	if (rc == 0)
 		rc = checkpoint_take_locked(r, b, &safety, &before, e);

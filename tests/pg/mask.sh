@@ -97,6 +97,49 @@ settles "a branch of the default parent" made_of_it
 is "needs no masking" "$("$PGBRANCHFS" audit "$STORE" --verb mask --branch k --json)" "[]"
 is "its data is its own at once" "$(stat -c %u "$MNT/k/data")" 4001
 
+# --- which is masked anew
+
+remask() { # BRANCH
+	"$PGBRANCHFS" remask "$1" "$MNT" 2>&1
+}
+ok "more people" sql main "insert into people values (5001, 'SECRETNAME5001', 'SECRETMAIL5001')"
+ok "a branch of the kept one" as games mkdir "$MNT/child@m"
+ok "and something in it" q games m "create table mine (i int)"
+as games chmod 750 "$MNT/m"
+url=$(cat "$MNT/m/url")
+ok "remask" remask m
+is "has the parent's rows of now, masked" \
+	"$(q games m "select count(*), min(name), max(name) from people")" "5001|masked|masked"
+is "what was made in it is gone" "$(q games m "select count(*) from pg_class where relname = 'mine'")" 0
+is "it is its owner's, as it was" "$(stat -c '%U %a' "$MNT/m") $(stat -c %U "$MNT/m/data")" "games 750 games"
+is "with the same url" "$(cat "$MNT/m/url")" "$url"
+nok "no file of it has what was masked" as games grep -rqa SECRET "$MNT/m/data"
+is "the copy is gone" "$(find "$MNT" -maxdepth 1 -name 'remask-*')" ''
+is "a branch of what it was is as it was" "$(q games child 'select count(*), max(name) from people')" \
+	"5000|masked"
+before=$(find "$MNT/m/checkpoints" -mindepth 1 -maxdepth 1 -name 'before-remask-*' -printf '%f')
+ok "that is a checkpoint" test -n "$before"
+ok "to roll back to" as games sh -c "echo $before >'$MNT/m/rollback'"
+is "as it was" "$(q games m 'select count(*), max(name) from people')" "5000|masked"
+ok "and once more" remask m
+like "audit says so" "$("$PGBRANCHFS" audit "$STORE" --verb remask)" " remask +m .*allowed"
+ok "the default parent still needs no masking" setpriv --reuid 4001 --regid 4001 --clear-groups \
+	mkdir "$MNT/k2"
+is "as one sees" "$("$PGBRANCHFS" audit "$STORE" --verb mask --branch k2 --json)" "[]"
+like "what is not masked is refused" "$(remask o)" "'o' is not masked"
+like "what is not there, too" "$(remask nothing)" "no branch named 'nothing'"
+echo 1 >"$MNT/m/protected"
+like "and what is protected" "$(remask m)" "protected"
+echo 0 >"$MNT/m/protected"
+nok "not by its owner" as games "$PGBRANCHFS" remask m "$MNT"
+echo 'UPDATE people SET nonsense = 1;' >"$TMP/mask.sql"
+like "SQL that fails is told" "$(remask m)" "'m' stays as it is: .*nonsense"
+is "and it does" "$(q games m 'select count(*), max(name) from people')" "5001|masked"
+no_copy() {
+	[ -z "$(find "$MNT" -maxdepth 1 -name 'remask-*')" ]
+}
+settles "the copy goes" no_copy
+
 # --- SQL that fails
 
 echo 'UPDATE people SET nonsense = 1;' >"$TMP/mask.sql"
@@ -131,9 +174,18 @@ nok "nor may it be branched from" as games mkdir "$MNT/early@slow"
 nok "nor discarded meanwhile" as games rmdir "$MNT/slow"
 ok "others go on" as man mkdir "$MNT/o2"
 is "and connect" "$(q man o2 'select 1')" 1
+(echo "remask m" >"$MNT/.upkeep") 2>/dev/null &
+watch_pid $!
+there_is_a_copy() {
+	! no_copy
+}
+settles "a copy waits for its turn" there_is_a_copy
+ok "and may not be entered" test "$(as games ls "$MNT"/remask-*/data 2>&1 | grep -c denied)" = 1
+like "nor is there another one" "$(remask m)" "is being masked anew already|exists|named 'remask-"
 kill_daemon
 mount_only
 nok "after a kill it is gone" test -d "$MNT/slow"
+ok "so is the copy" no_copy
 nok "nothing of it runs" single_runs
 is "the rest is there" "$(q games m 'select max(name) from people')" masked
 ok "once more" as games mkdir "$MNT/slow"
