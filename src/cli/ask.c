@@ -100,7 +100,8 @@ static int refused(const struct ask *a, int rc, struct err *e)
 }
 
 /* A descriptor, or what is in e. */
-static int open_upkeep(const struct ask *a, const char *path, struct err *e)
+static int open_upkeep(const struct ask *a, const char *path, const char *what,
+		       struct err *e)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC), rc = -errno;
 
@@ -109,7 +110,7 @@ static int open_upkeep(const struct ask *a, const char *path, struct err *e)
 	if (rc != -EACCES)
 		return err_set(e, rc, "cannot open '%s': %s", path,
 			       strerrordesc_np(-rc));
-	(void)err_set(e, rc, "you may not do that to '%s'", a->mount.mountpoint);
+	(void)err_set(e, rc, "you may not %s '%s'", what, a->mount.mountpoint);
 	return err_hint(e, "only root and the user that mounted it may");
 }
 
@@ -120,7 +121,7 @@ int ask_to_do(struct ask *a, const char *request, struct err *e)
 
 	if (!path)
 		return err_set(e, -ENOMEM, "out of memory");
-	fd = open_upkeep(a, path, e);
+	fd = open_upkeep(a, path, "change branches of", e);
 	if (fd < 0)
 		return fd;
 	return write(fd, request, strlen(request)) < 0 ? refused(a, -errno, e) : 0;
@@ -134,7 +135,7 @@ int ask_daemon(struct ask *a, const char *question, struct err *e)
 
 	if (!path)
 		return err_set(e, -ENOMEM, "out of memory");
-	fd = open_upkeep(a, path, e);
+	fd = open_upkeep(a, path, "clean up", e);
 	if (fd < 0)
 		return fd;
 	if (flock(fd, LOCK_EX) < 0) {

@@ -23,11 +23,41 @@ static int keep_answer(struct upkeep *u)
 	return 0;
 }
 
+static void nobody_waits(void *ctx, int rc, struct branch *b)
+{
+	(void)ctx; /* upkeep_end answers */
+	(void)rc;
+	(void)b;
+}
+
+/* Begins the audit line of what changes something, or is refused.  What gc removes has
+ * lines of its own. */
+static int record(struct upkeep *u, int rc, const char *text)
+{
+	const char *verb = u->adopt.name[0] ? "receive"
+			   : u->ask.doctor  ? "doctor"
+					    : "gc";
+
+	if (rc == 0 && !u->adopt.name[0] && !(u->ask.doctor && u->ask.apply))
+		return 0;
+	u->rq = request_new(u->c, &u->who, verb, NULL, nobody_waits, NULL);
+	if (!u->rq)
+		return rc < 0 ? rc : -ENOMEM;
+	request_value(u->rq, "%s", text);
+	if (u->adopt.name[0])
+		u->rq->subject = strdup(u->adopt.name);
+	return rc == 0 ? request_record(u->rq) : rc;
+}
+
 void upkeep_end(struct upkeep *u, int rc)
 {
 	if (rc == 0)
 		rc = keep_answer(u);
-	if (rc < 0) {
+	if (u->rq) {
+		if (u->err.msg)
+			err_move(&u->rq->err, &u->err);
+		request_finish(u->rq, rc);
+	} else if (rc < 0) {
 		if (!u->err.msg)
 			(void)err_set(&u->err, rc, "%s", strerrordesc_np(-rc));
 		control_note_error(u->c, u->who.uid, &u->err);
@@ -77,16 +107,16 @@ void upkeep_ask(struct control *c, const struct caller *who, struct branch *b,
 	u->who = *who;
 	u->done = done;
 	u->ctx = ctx;
-	rc = authorise(u);
-	if (rc == 0 && input_is_adopt(text)) {
-		rc = input_parse_adopt(text, &u->adopt, &u->err);
-		if (rc == 0)
-			rc = pool_post(c->pool, adopt_run, u);
-	} else if (rc == 0) {
-		rc = input_parse_upkeep(text, &u->ask, &u->err);
-		if (rc == 0)
-			rc = pool_post(c->pool, u->ask.doctor ? doctor_run : gc_run, u);
-	}
+	rc = input_is_adopt(text) ? input_parse_adopt(text, &u->adopt, &u->err)
+				  : input_parse_upkeep(text, &u->ask, &u->err);
+	if (rc == 0)
+		rc = record(u, authorise(u), text);
+	if (rc == 0)
+		rc = pool_post(c->pool,
+			       u->adopt.name[0] ? adopt_run
+			       : u->ask.doctor  ? doctor_run
+						: gc_run,
+			       u);
 	if (rc < 0)
 		upkeep_end(u, rc);
 }

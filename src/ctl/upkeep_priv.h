@@ -18,7 +18,8 @@ struct upkeep {
 	struct control *c;
 	struct caller who;
 	struct input_upkeep ask;
-	struct input_adopt adopt;
+	struct input_adopt adopt; /* name "": not asked for */
+	struct request *rq;       /* for the audit line, or NULL */
 	control_done done;
 	void *ctx;
 	struct err err;

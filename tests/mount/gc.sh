@@ -245,6 +245,7 @@ shows server "$stray" plan "it runs on the store, and was not started by this mo
 is "only that one" "$(grep -c ^server <<<"$out")" 1
 ok "a plan ends nothing" kill -0 "$stray"
 run 0 doctor --apply "$MNT"
+like "audit" "$(grep '"verb":"doctor"' "$STORE/audit.log" | tail -n 1)" '"value":"doctor apply".*"allowed"'
 shows server "$stray" "done" "it runs"
 ended() {
 	! kill -0 "$stray" 2>/dev/null

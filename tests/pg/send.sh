@@ -63,6 +63,7 @@ like 'received by a store that is not mounted' "$said" \
 ok 'the other store is mounted' mount_other
 said=$("$PGBRANCHFS" receive --name got.c1 "$B" <"$TMP/stream.c1" 2>&1)
 like 'received by a store that is mounted' "$said" '^received branch got.c1: '
+like 'the audit log says so' "$("$PGBRANCHFS" audit "$B" --verb receive)" ' receive +got.c1 .*allowed'
 
 n=$(in_other got 'select count(*) from pgbench_history')
 ok "what was acknowledged before is there ($before <= $n <= $after)" \
