@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../lib/testlib.sh"
 need_fuse
 need_postgres
-need_tool pgbench zstd
+need_tool pgbench script zstd
 SEED=${TORTURE_SEED:-$RANDOM}
 RANDOM=$SEED
 say "# seed $SEED"
@@ -107,6 +107,17 @@ ok 'names, types, modes, sizes, links, times' diff <(grep -vE "$strange" "$TMP/h
 ok 'bytes' diff -r "$MNT/odd/data" "$TMP/mnt2/odd/data"
 ok 'holes stay holes' test "$(du -k "$TMP/mnt2/odd/data/dir/hole" | cut -f1)" -lt 1000
 ok 'umount' "$PGBRANCHFS" umount "$TMP/mnt2"
+
+# --- how far it is, on a terminal
+
+on_terminal() { # COMMAND LINE
+	script -qec "$1" /dev/null </dev/null | tr '\r' '\n'
+}
+like 'send tells' "$(on_terminal "'$PGBRANCHFS' send main@c1 '$MNT' >'$TMP/told'")" '[0-9]+[BKMG]? read, .* sent'
+like 'receive tells' "$(on_terminal "'$PGBRANCHFS' receive --name told '$B' <'$TMP/told'")" \
+	'[0-9]+[BKMG]? received'
+ok 'nothing of that is in the stream' zstd -tq "$TMP/told"
+rm "$TMP/told"
 
 # --- a difference: small, and only to what it is one to
 
