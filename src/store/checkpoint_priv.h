@@ -33,8 +33,20 @@ bool checkpoint_record_parse(const char *name, uint32_t *ret_no, uint32_t *ret_s
 
 /* With registry->table held. */
 struct checkpoint_set *checkpoints_of_locked(struct registry *r, uint32_t no);
+/* NULL: there is none. */
+struct checkpoint *checkpoint_by_seq_locked(struct registry *r, uint32_t no,
+					    uint32_t seq);
+struct checkpoint *checkpoint_by_name_locked(struct registry *r, uint32_t no,
+					     const char *name);
 void checkpoints_count_locked(struct registry *r, uint32_t no, unsigned *ret_named,
 			      unsigned *ret_others);
+
+/* --- checkpoint_find.c, with registry->table held --- */
+
+void checkpoint_fill_info_locked(struct registry *r, const struct checkpoint_meta *m,
+				 struct checkpoint_info *ret);
+
+/* --- checkpoint.c --- */
 
 /* With registry->change held, or before anybody else has the registry. */
 struct checkpoint *checkpoint_seq(struct registry *r, uint32_t no, uint32_t seq);
