@@ -6,12 +6,7 @@
 
 #include <string.h>
 
-static void set_clean(struct policy_set **s)
-{
-	*s = policy_set_put(*s);
-}
-
-static struct policy_set *set_now(struct control *c)
+struct policy_set *control_policies(struct control *c)
 {
 	LOCK_SCOPE(&c->lock);
 	return policy_set_get(c->cfg->policies);
@@ -21,7 +16,7 @@ static struct policy_set *set_now(struct control *c)
 void control_rights(struct control *c, const struct caller *who,
 		    struct rights *ret_rights)
 {
-	CLEAN(set_clean) struct policy_set *s = set_now(c);
+	CLEAN(policy_set_putp) struct policy_set *s = control_policies(c);
 
 	rights_init(ret_rights, s, who, c->mount_owner);
 }

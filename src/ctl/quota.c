@@ -38,12 +38,6 @@ struct quota {
 	bool limits;           /* likewise: there are branches with a limit */
 };
 
-static struct policy_set *policies_now(struct control *c)
-{
-	LOCK_SCOPE(&c->lock);
-	return policy_set_get(c->cfg->policies);
-}
-
 static bool any_limit(const struct policy_set *s)
 {
 	for (size_t i = 0; s && i < s->n; i++)
@@ -132,7 +126,7 @@ void quota_begin_branch(struct quota *q, const struct policy *p, struct branch *
 static void count_job(void *ctx)
 {
 	struct quota *q = ctx;
-	struct policy_set *s = policies_now(q->c);
+	struct policy_set *s = control_policies(q->c);
 	bool limits = any_limit(s);
 	int rc = 0;
 

@@ -28,17 +28,6 @@ bool remask_is_asked(const char *text)
 	return strncmp(text, WORD, strlen(WORD)) == 0;
 }
 
-static void set_clean(struct policy_set **s)
-{
-	*s = policy_set_put(*s);
-}
-
-static struct policy_set *policies_now(struct control *c)
-{
-	LOCK_SCOPE(&c->lock);
-	return policy_set_get(c->cfg->policies);
-}
-
 /* Before the SQL runs, and once more behind it. */
 static int check(struct request *rq, struct branch_info *ret_info)
 {
@@ -139,13 +128,13 @@ static int find_parent(struct request *rq, const struct branch_info *info)
 static void copy_job(void *ctx)
 {
 	CLEAN(branch_putp) struct branch *copy = NULL;
-	CLEAN(set_clean) struct policy_set *s = NULL;
+	CLEAN(policy_set_putp) struct policy_set *s = NULL;
 	struct request *rq = ctx;
 	const struct policy *p;
 	struct branch_info info;
 	int rc = check(rq, &info);
 
-	s = policies_now(rq->c);
+	s = control_policies(rq->c);
 	p = policy_of_uid(s, info.owner);
 	if (rc == 0)
 		rc = find_parent(rq, &info);

@@ -163,6 +163,12 @@ void control_purge_why(struct control *c, const struct caller *who, struct branc
 /* Removes a branch for good whose time in the trash is over. */
 void control_purge_due(struct control *c, struct branch *b, control_done done,
 		       void *ctx);
+/* Those of the present configuration: a reference, for CLEAN(policy_set_putp). */
+struct policy_set *control_policies(struct control *c);
+static inline void policy_set_putp(struct policy_set **s)
+{
+	*s = policy_set_put(*s);
+}
 /* policy_authorise with the present configuration. */
 int control_authorise(struct control *c, const struct rights *rt,
 		      const struct caller *who, enum policy_verb verb,

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The record of a branch: given as it is, and with the right sum behind it. */
-#include "base/text.h"
-#include "fuzz.h"
-#include "store/branch_meta.h"
-
-#include <zlib.h>
+#include "record.h"
 
 static void check(const struct branch_meta *m)
 {
@@ -23,33 +19,4 @@ static void check(const struct branch_meta *m)
 	MUST(m->parent[0] == '\0' || text_check_name(m->parent) == 0);
 }
 
-static void decode(const char *text)
-{
-	struct branch_meta m, again;
-	char *out, *out2;
-
-	if (branch_meta_decode(text, &m) < 0)
-		return;
-	check(&m);
-	out = branch_meta_encode(&m);
-	MUST(out);
-	MUST(branch_meta_decode(out, &again) == 0);
-	out2 = branch_meta_encode(&again);
-	MUST(out2 && strcmp(out, out2) == 0);
-	free(out);
-	free(out2);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	char *text = fuzz_text(data, size), *summed;
-
-	decode(text);
-	summed = text_format("%ssum = %08lx\n", text,
-			     crc32_z(0, (const Bytef *)text, strlen(text)));
-	MUST(summed);
-	decode(summed);
-	free(summed);
-	free(text);
-	return 0;
-}
+FUZZ_RECORD(branch_meta)

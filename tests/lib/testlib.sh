@@ -134,6 +134,19 @@ settles() {
 	ok "$name" wait_until "$DEADLINE" "$@"
 }
 
+# refused NAME ERRNO-TEXT REGEX COMMAND...: fails like that, and .error says why.
+refused() {
+	local name=$1 errno=$2 regex=$3 out
+
+	shift 3
+	if out=$("$@" 2>&1); then
+		fail "$name (should have failed)"
+		return
+	fi
+	like "$name: errno" "$out" "$errno"
+	like "$name: .error" "$(cat "$MNT/.error")" "$regex"
+}
+
 # reads FILE VALUE: for wait_until and settles.
 reads() {
 	[ "$(cat "$1" 2>/dev/null)" = "$2" ]

@@ -12,19 +12,6 @@ new_store
 crash_conf '[server]' "bin_dir = $TMP/bin"
 mount_only
 
-# refused NAME ERRNO-TEXT REGEX COMMAND...: fails like that, and .error says why.
-refused() {
-	local name=$1 errno=$2 regex=$3 out
-
-	shift 3
-	if out=$("$@" 2>&1); then
-		fail "$name (should have failed)"
-		return
-	fi
-	like "$name: errno" "$out" "$errno"
-	like "$name: .error" "$(cat "$MNT/.error")" "$regex"
-}
-
 to() { # FILE WORD
 	bash -c "echo $2 >'$MNT/$1'"
 }
