@@ -515,6 +515,32 @@ static void squash_and_chill(struct control *c)
 	self_io_idle(false);
 }
 
+/* A server's superuser can make it log without end, which no quota counts. */
+#define LOG_MAX_BYTES (UINT64_C(64) << 20)
+#define LOG_KEEP_BYTES (UINT64_C(1) << 20)
+
+static void trim_logs(struct control *c)
+{
+	struct branch **list;
+
+	if (registry_list(c->registry, &list) < 0)
+		return; /* the next time */
+	for (struct branch **b = list; *b; b++) {
+		struct pm_status st;
+		int rc;
+
+		fleet_status(c->fleet, *b, &st);
+		if (st.state != PM_RUNNING)
+			continue;
+		rc = branch_log_trim(*b, LOG_MAX_BYTES, LOG_KEEP_BYTES);
+		if (rc < 0)
+			log_warn("the log of branch number %u cannot be made shorter: "
+				 "%s",
+				 branch_no(*b), strerrordesc_np(-rc));
+	}
+	branch_list_free(list);
+}
+
 static void upkeep_job(void *ctx)
 {
 	struct control *c = ctx;
@@ -532,6 +558,7 @@ static void upkeep_job(void *ctx)
 			log_warn("cannot free the space of discarded branches: %s; "
 				 "trying again after the next rmdir",
 				 strerrordesc_np(-rc));
+		trim_logs(c);
 		unload(c);
 		squash_and_chill(c);
 		LOCK_SCOPE(&c->lock);

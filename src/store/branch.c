@@ -374,6 +374,24 @@ int branch_log_open(struct branch *b, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int branch_log_trim(struct branch *b, uint64_t max, uint64_t keep)
+{
+	CLEAN(clean_fd) int fd = branch_log_open(b, O_WRONLY);
+	struct stat st;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_blocks * 512 <= max || (uint64_t)st.st_size <= keep)
+		return 0;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+		      st.st_size - (off_t)keep) < 0 &&
+	    errno != EOPNOTSUPP)
+		return -errno;
+	return 0;
+}
+
 int branch_wait_durable(struct branch *b)
 {
 	struct layer *l = layer_step_down(branch_top(b));

@@ -241,6 +241,10 @@ int branch_run_get(struct branch *b, struct overlay **ret_overlay) MUST_CHECK;
 int branch_run_clear(struct branch *b) MUST_CHECK;
 /* Opens STORE/run/NO.log for the server's output (O_APPEND) or for reading. */
 int branch_log_open(struct branch *b, int flags) MUST_CHECK;
+/* When it takes more than max, only its last `keep` bytes stay, behind a hole: who
+ * reads it, or writes on, is where it was. */
+int branch_log_trim(struct branch *b, uint64_t max_bytes,
+		    uint64_t keep_bytes) MUST_CHECK;
 /*
  * Waits until all layers below the branch's top are on disk.  Nothing may be
  * started on the branch before it returned 0.

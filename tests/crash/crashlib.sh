@@ -278,6 +278,7 @@ roll_one() {
 	mv) mv -T "$r/checkpoints/$a" "$r/checkpoints/$b" ;;
 	roll) echo "$a" >"$r/rollback" ;;
 	reset) echo parent >"$r/reset" ;;
+	start) echo running >"$r/state" ;;
 	esac 2>"$NOTES/roll.err" || {
 		grep -qE 'not connected|caused connection abort|No such device|Input/output|Stale' \
 			"$NOTES/roll.err" && return 1
@@ -294,13 +295,14 @@ roll_random() {
 	local k=k$((RANDOM % 4)) l=k$((RANDOM % 4))
 
 	roll_number=$((roll_number + 1))
-	case $((RANDOM % 8)) in
+	case $((RANDOM % 9)) in
 	0 | 1) roll_one write "$$.$roll_number" ;;
 	2 | 3) roll_one take "$k" ;;
 	4) roll_one drop "$k" ;;
 	5) [ "$k" = "$l" ] || roll_one mv "$k" "$l" ;;
 	6) roll_one roll "$k" ;;
 	7) roll_one reset ;;
+	8) roll_one start ;; # what comes then is done to a branch whose server runs
 	esac
 }
 

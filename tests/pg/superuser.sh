@@ -166,4 +166,18 @@ ok "put right" as games sh -c "cd $MNT/bad/data && rm postgresql.auto.conf && mv
 stop_bad
 is "all is well" "$(q games bad 'select 1')" 1
 is "the victim was never restarted" "$(server_of good)" "$victim"
+# --- a log that fills the disk
+
+log_is_short() {
+	[ "$(du -m "$STORE/run/$(sed -n 's/^no //p' "$MNT/bad/status").log" | cut -f 1)" -le 64 ]
+}
+ok "it logs 90 MiB" q games bad "do \$\$ begin for i in 1 .. 900 loop
+	raise log '%', repeat('x', 100000); end loop; raise log 'the last line'; end \$\$"
+settles "the log takes less" log_is_short
+like "what came last is there" "$(tail -n 5 "$MNT/bad/log" | cut -c 1-200)" "the last line"
+q games bad "do \$\$ begin raise log 'one more'; end \$\$"
+one_more() {
+	tail -n 3 "$MNT/bad/log" | grep -q "one more"
+}
+settles "and what comes then" one_more
 done_testing
