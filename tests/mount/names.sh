@@ -39,7 +39,8 @@ while byte := os.read(0, 1):
     words = []
 PY
 coproc CALLS { exec python3 "$TMP/calls.py"; }
-watch_pid "$CALLS_PID"
+calls_pid=$CALLS_PID # the variable goes with the process
+watch_pid "$calls_pid"
 exec 7<&"${CALLS[0]}" 8>&"${CALLS[1]}" # those of a coproc are closed in $(...)
 
 # errno_of OPERATION ARGUMENT...: the errno of one system call, by name
@@ -218,5 +219,5 @@ ok "rm -rf of them" rm -rf "$MNT/b/data/names"
 nok "they are gone" test -e "$MNT/b/data/names"
 unmount_store
 printf '\0' >&8 # no call: it ends
-wait "$CALLS_PID"
+wait "$calls_pid"
 done_testing

@@ -11,10 +11,12 @@ conf() {
 	printf '%s\n' "$@" >>"$STORE/pgbranchfs.conf"
 }
 
-# in_trash NAME: what it is called there
+# in_trash NAME: what it is called there; of several the last one.  Those of one second
+# have a fraction, but for the first.
 in_trash() {
 	# shellcheck disable=SC2010 # one name a line, of known letters
-	ls "$MNT/.trash" | grep "^$1@" | tail -n 1
+	ls "$MNT/.trash" | grep "^$1@" | sed 's/\(:[0-9]*\)Z$/\1.000000Z/' | sort |
+		sed 's/\.000000Z$/Z/' | tail -n 1
 }
 
 trash_has() {
