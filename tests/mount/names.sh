@@ -39,7 +39,7 @@ while byte := os.read(0, 1):
     words = []
 PY
 coproc CALLS { exec python3 "$TMP/calls.py"; }
-calls_pid=$CALLS_PID # the variable goes with the process
+calls_pid=$! # CALLS_PID goes with the process
 watch_pid "$calls_pid"
 exec 7<&"${CALLS[0]}" 8>&"${CALLS[1]}" # those of a coproc are closed in $(...)
 

@@ -11,12 +11,10 @@ conf() {
 	printf '%s\n' "$@" >>"$STORE/pgbranchfs.conf"
 }
 
-# in_trash NAME: what it is called there; of several the last one.  Those of one second
-# have a fraction, but for the first.
+# in_trash NAME: what it is called there
 in_trash() {
 	# shellcheck disable=SC2010 # one name a line, of known letters
-	ls "$MNT/.trash" | grep "^$1@" | sed 's/\(:[0-9]*\)Z$/\1.000000Z/' | sort |
-		sed 's/\.000000Z$/Z/' | tail -n 1
+	ls "$MNT/.trash" | grep "^$1@" | tail -n 1
 }
 
 trash_has() {
@@ -125,8 +123,11 @@ bash -c "echo 0 >'$MNT/same/protected'"
 # --- in a shell whose directory comes back
 (
 	cd "$MNT/same" || exit
+	ls "$MNT/.trash" >"$TMP/before"
 	rmdir "$MNT/same"
-	mv "$MNT/.trash/$(in_trash same)" "$MNT/same"
+	# names of one second do not sort by time
+	new=$(comm -13 "$TMP/before" <(ls "$MNT/.trash"))
+	mv "$MNT/.trash/$new" "$MNT/same"
 	ls "$MNT/same" >"$TMP/listing"
 )
 like "it is no dead directory to others" "$(cat "$TMP/listing")" status
