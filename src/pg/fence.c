@@ -194,6 +194,17 @@ static bool is_attached(const struct note *n)
 	return false;
 }
 
+/* What a server that was killed has left takes one of 4096 that the machine has, unless
+ * the branch has another server one day. */
+static void remove_segment(const struct note *n)
+{
+	struct shmid_ds ds;
+
+	if (n->shm_key && shmctl(n->shm_id, IPC_STAT, &ds) == 0 &&
+	    (uint32_t)ds.shm_perm.__key == n->shm_key && ds.shm_nattch == 0)
+		(void)shmctl(n->shm_id, IPC_RMID, NULL);
+}
+
 int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 {
 	CLEAN(procset_fini) struct procset l = {NULL, 0};
@@ -216,6 +227,7 @@ int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 		if (rc < 0)
 			return rc;
 	}
+	remove_segment(&n);
 	return 0;
 }
 
@@ -320,7 +332,11 @@ static int add_attached(struct procset *l, int dirfd, const char *name)
 
 static int remove_note(struct procset *l, int dirfd, const char *name)
 {
+	struct note n;
+
 	(void)l;
+	if (read_note(dirfd, name, &n) > 0)
+		remove_segment(&n);
 	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
 }
 

@@ -26,7 +26,8 @@ void fence_forget(struct registry *r, uint32_t no);
 /* Did this process make the segment?  What a lock file says of it may be forged. */
 bool fence_made_segment(pid_t pid, uint32_t shm_key, int shm_id);
 /*
- * Ends what a postmaster that died by a signal left behind, and waits for it.
+ * Ends what a postmaster that died by a signal left behind, and waits for it; then its
+ * memory segment is removed.
  * Blocks for some seconds at most; -EBUSY names the pids that would not go.
  */
 int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e) MUST_CHECK;

@@ -194,4 +194,26 @@ if [ "$(id -u)" = 0 ]; then
 	set_state clean running
 	is 'it serves' "$(sql clean 'select count(*) from t')" 1
 fi
+
+# --- what is killed leaves no memory segment, also if nothing starts there again
+segment_of() { # BRANCH
+	awk -v pid="$(status "$1" pid)" '$5 == pid && $7 > 0 { print $2 }' /proc/sysvipc/shm
+}
+segment_is_gone() {
+	! awk '{ print $2 }' /proc/sysvipc/shm | grep -qx "$segment"
+}
+ok 'mkdir' mkdir "$MNT/k"
+is 'its server' "$(sql k 'select 1')" 1
+segment=$(segment_of k)
+ok 'has a segment' test -n "$segment"
+kill -KILL "$(status k pid)"
+settles 'which goes when it is killed' segment_is_gone
+is 'it starts again' "$(sql k 'select 1')" 1
+segment=$(segment_of k)
+ok 'with a segment' test -n "$segment"
+kill_daemon
+servers_here | xargs -r kill -KILL 2>/dev/null
+mount_only
+settles 'which goes at the next mount' segment_is_gone
+is 'nothing is lost' "$(sql k 'select 1')" 1
 done_testing

@@ -94,7 +94,8 @@ like "a signal by SQL" "$(q games bad "select pg_terminate_backend($victim)")" '
 
 # --- shared memory
 
-shm=$(awk -v pid="$victim" '$5 == pid { print $2 }' /proc/sysvipc/shm)
+# in use: one that a killed server left may have had this pid, too
+shm=$(awk -v pid="$victim" '$5 == pid && $7 > 0 { print $2 }' /proc/sysvipc/shm)
 ok "the victim has a segment" test -n "$shm"
 fails "its removal" "ipcrm -m $shm"
 for seg in /dev/shm/PostgreSQL.*; do
@@ -111,7 +112,7 @@ fails "by its number" "psql -h $MNT/.run/$good_no -U postgres -d postgres -c 'se
 
 # --- a forged lock file: the daemon must not end others for it
 
-key=$(awk -v pid="$victim" '$5 == pid { print $1 }' /proc/sysvipc/shm)
+key=$(awk -v pid="$victim" '$5 == pid && $7 > 0 { print $1 }' /proc/sysvipc/shm)
 mine=$(server_of bad)
 in_server "cd $MNT/bad/data && { head -n 6 postmaster.pid; echo ' $key $shm'; echo ready; } >pid.new &&
 	cat pid.new >postmaster.pid" >/dev/null
