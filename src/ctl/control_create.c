@@ -218,6 +218,16 @@ static int create_branch(struct request *rq, struct branch *parent)
 	return rc;
 }
 
+static void create_job(void *ctx);
+
+/* If it did not start, that is no reason against a branch of it. */
+static void parent_started(void *ctx, int rc, const struct err *e)
+{
+	(void)rc;
+	(void)e;
+	request_to_pool(ctx, create_job);
+}
+
 static void create_job(void *ctx)
 {
 	struct request *rq = ctx;
@@ -240,6 +250,11 @@ static void create_job(void *ctx)
 		rc = no_parent(rq);
 	} else {
 		rc = create_branch(rq, parent);
+	}
+	if (rc == -EAGAIN && !rq->woke) {
+		rq->woke = true;
+		fleet_want(c->fleet, parent, PM_WANT_RUNNING, parent_started, rq);
+		return;
 	}
 	request_finish(rq, rc);
 	expiry_soon(c);    /* it may have a short life */

@@ -4,6 +4,17 @@
  */
 #include "ctl/request.h"
 
+/* Would a server of the parent tell more than its files do? */
+static bool can_wake(const struct request *rq, struct branch *parent)
+{
+	struct branch_info info;
+
+	if (!parent || rq->woke)
+		return false;
+	branch_info(parent, &info);
+	return !info.stopped_by_hand && !info.masking;
+}
+
 int request_check_role(struct request *rq, struct branch *parent, const char **ret_make)
 {
 	const struct policy *p = rq->rights.p;
@@ -19,8 +30,8 @@ int request_check_role(struct request *rq, struct branch *parent, const char **r
 		*ret_make = p->role;
 		return 0;
 	}
-	if (is == FLEET_ROLE_UNKNOWN)
-		return 0; /* its server will say so */
+	if (is == FLEET_ROLE_UNKNOWN) /* or else the new branch's server will say so */
+		return can_wake(rq, parent) ? -EAGAIN : 0;
 	if (is == FLEET_ROLE_MISSING) {
 		(void)err_set(
 			&rq->err, -EPERM,

@@ -79,6 +79,7 @@ struct request {
 	char *parent; /* create: its name */
 	char *from;   /* create: the parent's checkpoint, or NULL */
 	struct checkpoint_info checkpoint; /* that the request is about */
+	bool woke; /* create: the parent's server was started to ask it */
 	mode_t mode;
 	uid_t owner;
 	gid_t group;
@@ -114,7 +115,8 @@ void request_finish(struct request *rq, int rc);
 int request_record(struct request *rq) MUST_CHECK;
 /*
  * Is the role of the caller's policy one to work with in a branch of parent (NULL: it
- * is gone)?  If it is to be made there, *ret_make is its name.
+ * is gone)?  If it is to be made there, *ret_make is its name.  -EAGAIN: the parent's
+ * server would tell, which does not run.
  */
 int request_check_role(struct request *rq, struct branch *parent,
 		       const char **ret_make) MUST_CHECK;

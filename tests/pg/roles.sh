@@ -68,6 +68,15 @@ mount_only
 
 nok "mkdir with a role that is not there" as news mkdir "$MNT/n"
 like "says which" "$(why news)" "gives the role 'app_rw', which 'main' does not have"
+is "main runs" "$(sql main 'select 1')" 1
+kill -KILL "$(sed -n 's/^pid //p' "$MNT/main/status")"
+main_is_down() {
+	[ "$(sed -n 's/^pid //p' "$MNT/main/status")" = 0 ] || ! grep -q running "$MNT/main/state"
+}
+settles "and is killed" main_is_down
+nok "mkdir, when its files do not tell" as news mkdir "$MNT/n"
+like "says it, too" "$(why news)" "gives the role 'app_rw', which 'main' does not have"
+is "as main was asked" "$(cat "$MNT/main/state")" running
 like "and what to do" "$(why news)" "create_role=yes"
 ok "roles in main" sql main "create role app_rw login; create role app_ro login;
 	create role elsewhere login; create table t (i int); insert into t values (1);
