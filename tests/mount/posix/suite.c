@@ -152,7 +152,8 @@ void next_tick(void)
 {
 	struct timespec from, now;
 
-	(void)clock_gettime(CLOCK_REALTIME_COARSE, &from);
+	/* a tick may come late, and a time from between two be newer than the next */
+	(void)clock_gettime(CLOCK_REALTIME, &from);
 	do
 		(void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	while (!after(&now, &from));
