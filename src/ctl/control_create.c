@@ -251,7 +251,8 @@ static void create_job(void *ctx)
 	} else {
 		rc = create_branch(rq, parent);
 	}
-	if (rc == -EAGAIN && !rq->woke) {
+	/* from request_check_role: nothing was recorded or done yet */
+	if (rc == -EAGAIN && parent && !rq->woke && !rq->recorded) {
 		rq->woke = true;
 		fleet_want(c->fleet, parent, PM_WANT_RUNNING, parent_started, rq);
 		return;

@@ -283,7 +283,7 @@ roll_one() {
 		grep -qE 'not connected|caused connection abort|No such device|Input/output|Stale' \
 			"$NOTES/roll.err" && return 1
 		[ -d "$r" ] || return 1
-		echo '-' >>"$NOTES/roll"
+		echo "- ($(tr '\n' ' ' <"$NOTES/roll.err"))" >>"$NOTES/roll"
 		return 0
 	}
 	echo '+' >>"$NOTES/roll"

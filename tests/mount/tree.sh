@@ -6,19 +6,6 @@
 need_fuse
 need_postgres
 
-# refused NAME ERRNO-TEXT REGEX COMMAND...: fails like that, and .error says why.
-refused() {
-	local name=$1 errno=$2 regex=$3 out
-
-	shift 3
-	if out=$("$@" 2>&1); then
-		fail "$name (should have failed)"
-		return
-	fi
-	like "$name: errno" "$out" "$errno"
-	like "$name: .error" "$(cat "$MNT/.error")" "$regex"
-}
-
 mount_store
 is "the root" "$(ls -A "$MNT")" ".error
 .metrics

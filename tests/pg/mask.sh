@@ -190,5 +190,8 @@ nok "nothing of it runs" single_runs
 is "the rest is there" "$(q games m 'select max(name) from people')" masked
 ok "once more" as games mkdir "$MNT/slow"
 settles "it runs" single_runs
-ok "umount does not wait for it" timeout 60 "$PGBRANCHFS" umount "$MNT"
+(echo "remask m" >"$MNT/.upkeep") 2>/dev/null &
+watch_pid $!
+settles "a copy waits behind it" there_is_a_copy
+ok "umount waits for neither" timeout 60 "$PGBRANCHFS" umount "$MNT"
 done_testing
