@@ -48,7 +48,7 @@ static struct {
 		void *ctx;
 	} held;
 	unsigned wants[5], reclaims, clears, keeps;
-	enum pm_state state; /* of all servers */
+	_Atomic enum pm_state state; /* of all servers */
 	bool helds;
 	unsigned rollbacks, rolled_to, releases, runs, renewals;
 	int rollback_rc, release_rc;

@@ -298,14 +298,14 @@ static void test_rollback(void **state)
 
 	(void)state;
 	assert_int_equal(take_as(ME, b, "c"), 0);
-	world.state = PM_RUNNING;
+	atomic_store(&world.state, PM_RUNNING);
 	assert_int_equal(become_as(ME, b, "c", false), 0);
 	assert_int_equal(world.wants[PM_WANT_HELD], 1);
 	assert_int_equal(world.rollbacks, 1);
 	assert_int_equal(world.rolled_to, world.checkpoint.seq);
 	assert_int_equal(world.renewals, 1);
 	assert_int_equal(world.runs, 1);
-	world.state = PM_STOPPED; /* asleep: it sleeps on */
+	atomic_store(&world.state, PM_STOPPED); /* asleep: it sleeps on */
 	assert_int_equal(become_as(ME, b, "c", false), 0);
 	assert_int_equal(world.runs, 1);
 	/* refused before a session ends */
@@ -322,7 +322,7 @@ static void test_rollback(void **state)
 	world.external = false;
 	assert_int_equal(world.wants[PM_WANT_HELD], 2);
 	/* it cannot be stopped, or the disk is broken */
-	world.state = PM_RUNNING;
+	atomic_store(&world.state, PM_RUNNING);
 	world.want_rc = -EBUSY;
 	assert_int_equal(become_as(ME, b, "c", false), -EBUSY);
 	world.want_rc = 0;
