@@ -12,12 +12,14 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/text.h"
 #include "pg/fleet.h"
 #include "pg/procset.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/shm.h>
@@ -29,9 +31,13 @@
 #define MAPS_MAX (16 << 20)
 #define ROUNDS_MAX 10
 #define LEFT_PATIENCE_MS 3000
+#define HIDDEN_PATIENCE_MS 1000
+#define HIDDEN_PAUSE_MS 5
 #define SEGMENTS "/proc/sysvipc/shm"
 #define INITIAL_PID_NS 0xeffffffcu /* the kernel's PROC_PID_INIT_INO */
 #define MARK "PGBRANCHFS_STORE="
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_LEN 36
 
 static unsigned long long start_time(pid_t pid)
 {
@@ -43,7 +49,27 @@ struct note {
 	unsigned long long start;
 	uint32_t shm_key;
 	int shm_id;
+	char boot[BOOT_ID_LEN + 1]; /* "-": not known */
 };
+
+static void this_boot(char boot[static BOOT_ID_LEN + 1])
+{
+	CLEAN(clean_free) char *text = NULL;
+
+	if (fd_read_file(AT_FDCWD, BOOT_ID, SMALL_FILE, &text, NULL) < 0 ||
+	    sscanf(text, "%36s", boot) != 1)
+		memcpy(boot, "-", sizeof("-"));
+}
+
+/* All that a note says are numbers that are given out anew after a boot. */
+static bool is_of_this_boot(const struct note *n)
+{
+	char boot[BOOT_ID_LEN + 1];
+
+	this_boot(boot);
+	return strcmp(n->boot, "-") == 0 || strcmp(boot, "-") == 0 ||
+	       strcmp(n->boot, boot) == 0;
+}
 
 static void note_name(char name[static 24], uint32_t no)
 {
@@ -54,13 +80,14 @@ int fence_note(struct registry *r, uint32_t no, pid_t pid, uint32_t shm_key, int
 {
 	CLEAN(clean_free) char *text = NULL;
 	CLEAN(clean_fd) int fd = -1;
-	char name[24], tmp[32];
+	char name[24], tmp[32], boot[BOOT_ID_LEN + 1];
 	int dirfd = registry_dirfd(r), rc;
 
 	note_name(name, no);
 	(void)snprintf(tmp, sizeof(tmp), "%s.tmp", name); /* fits */
-	text = text_format("%d %llu %u %d\n", (int)pid, start_time(pid), shm_key,
-			   shm_id);
+	this_boot(boot);
+	text = text_format("%d %llu %u %d %s\n", (int)pid, start_time(pid), shm_key,
+			   shm_id, boot);
 	if (!text)
 		return -ENOMEM;
 	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -90,11 +117,12 @@ bool fence_made_segment(pid_t pid, uint32_t shm_key, int shm_id)
 
 static bool parse_note(const char *text, struct note *ret_note)
 {
-	struct note n = {0, 0, 0, 0};
+	struct note n = {.boot = "-"};
 	unsigned key = 0;
 	int pid;
 
-	if (sscanf(text, "%d %llu %u %d", &pid, &n.start, &key, &n.shm_id) < 2 ||
+	if (sscanf(text, "%d %llu %u %d %36s", &pid, &n.start, &key, &n.shm_id,
+		   n.boot) < 2 ||
 	    pid <= 0)
 		return false;
 	n.pid = pid;
@@ -194,12 +222,18 @@ static bool is_attached(const struct note *n)
 	return false;
 }
 
-/* What a server that was killed has left takes one of 4096 that the machine has, unless
- * the branch has another server one day. */
+/*
+ * What a server that was killed has left takes one of 4096 that the machine has, unless
+ * the branch has another server one day.  A process that ends shows no memory map any
+ * more some time before it lets go of the segment.
+ */
 static void remove_segment(const struct note *n)
 {
+	int64_t deadline_ms = loop_now_ms() + HIDDEN_PATIENCE_MS;
 	struct shmid_ds ds;
 
+	while (n->shm_key && is_attached(n) && loop_now_ms() < deadline_ms)
+		(void)poll(NULL, 0, HIDDEN_PAUSE_MS);
 	if (n->shm_key && shmctl(n->shm_id, IPC_STAT, &ds) == 0 &&
 	    (uint32_t)ds.shm_perm.__key == n->shm_key && ds.shm_nattch == 0)
 		(void)shmctl(n->shm_id, IPC_RMID, NULL);
@@ -222,7 +256,7 @@ int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 			return err_set(e, rc, "cannot look for server processes: %s",
 				       strerrordesc_np(-rc));
 		if (l.n == before)
-			return 0;
+			break;
 		rc = procset_end(&l, false, e);
 		if (rc < 0)
 			return rc;
@@ -301,7 +335,8 @@ bool fence_sees_all(void)
 	return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == INITIAL_PID_NS;
 }
 
-/* 1: STORE/run/NO.pid says something; 0: it is gone, or was torn by a crash. */
+/* 1: STORE/run/NO.pid says something; 0: it is gone, torn by a crash, or of before the
+ * machine's last boot. */
 static int read_note(int dirfd, const char *name, struct note *ret_note)
 {
 	CLEAN(clean_free) char *text = NULL;
@@ -309,7 +344,7 @@ static int read_note(int dirfd, const char *name, struct note *ret_note)
 
 	if (rc < 0)
 		return rc == -ENOENT ? 0 : rc;
-	return parse_note(text, ret_note);
+	return parse_note(text, ret_note) && is_of_this_boot(ret_note);
 }
 
 static int add_noted(struct procset *l, int dirfd, const char *name)

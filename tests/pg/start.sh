@@ -216,4 +216,25 @@ servers_here | xargs -r kill -KILL 2>/dev/null
 mount_only
 settles 'which goes at the next mount' segment_is_gone
 is 'nothing is lost' "$(sql k 'select 1')" 1
+
+# --- A note of before a boot says nothing: its numbers may be another server's by now
+pid=$(status k pid)
+read -r key id < <(awk -v pid="$pid" '$5 == pid { print $1, $2 }' /proc/sysvipc/shm)
+note_of() { # BOOT: as of a server of the other store with k's segment
+	echo "4194999 1 $((key & 0xffffffff)) $id $1" >"$TMP/other/run/99.pid"
+}
+ok 'another store' "$PGBRANCHFS" init "$TMP/other"
+mkdir -p "$TMP/other/run" "$TMP/mnt2"
+test_mounts+=("$TMP/mnt2")
+note_of 01234567-89ab-cdef-0123-456789abcdef
+ok 'its mount' "$PGBRANCHFS" mount "$TMP/other" "$TMP/mnt2"
+is 'leaves the server alone' "$(status k pid)" "$pid"
+is 'which goes on' "$(sql k 'select 1')" 1
+ok 'umount' "$PGBRANCHFS" umount "$TMP/mnt2"
+nok 'the note is gone' test -e "$TMP/other/run/99.pid"
+# the test of the test
+note_of "$(cat /proc/sys/kernel/random/boot_id)"
+ok 'a mount with a note of now' "$PGBRANCHFS" mount "$TMP/other" "$TMP/mnt2"
+nok 'ends who has the segment' kill -0 "$pid"
+ok 'umount' "$PGBRANCHFS" umount "$TMP/mnt2"
 done_testing
