@@ -32,32 +32,33 @@ struct branch {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
-/* The world, changed by requests under `lock`. */
+/* The world, changed by requests under `lock`; what is looked at without it is atomic.
+ */
 static struct {
 	struct branch branches[8];
 	struct statvfs space;
-	int sync_rc, want_rc, discard_rc;
-	bool hold_want;   /* the fleet does not answer yet */
-	unsigned singles; /* runs of single-user servers */
-	int single_rc;
-	bool external;        /* somebody else's server is on all branches */
-	enum fleet_role role; /* every one is this */
-	char admitted[64];    /* the last one: user=role */
+	_Atomic int sync_rc, want_rc, discard_rc;
+	_Atomic bool hold_want;   /* the fleet does not answer yet */
+	_Atomic unsigned singles; /* runs of single-user servers */
+	_Atomic int single_rc;
+	_Atomic bool external;        /* somebody else's server is on all branches */
+	_Atomic enum fleet_role role; /* every one is this */
+	char admitted[64];            /* the last one: user=role */
 	struct {
 		fleet_done done;
 		void *ctx;
 	} held;
-	unsigned wants[5], reclaims, clears, keeps;
+	_Atomic unsigned wants[5], reclaims, clears, keeps;
 	_Atomic enum pm_state state; /* of all servers */
-	bool helds;
-	unsigned rollbacks, rolled_to, releases, runs, renewals;
-	int rollback_rc, release_rc;
-	bool in_use;
-	bool touch; /* whoever asks is too late: it was just used */
-	int in_use_rc;
-	unsigned in_use_asked;
+	_Atomic bool helds;
+	_Atomic unsigned rollbacks, rolled_to, releases, runs, renewals;
+	_Atomic int rollback_rc, release_rc;
+	_Atomic bool in_use;
+	_Atomic bool touch; /* whoever asks is too late: it was just used */
+	_Atomic int in_use_rc;
+	_Atomic unsigned in_use_asked;
 	struct checkpoint_info checkpoint; /* the only one; seq 0: there is none */
-	int refs;
+	_Atomic int refs;
 	char dir[32]; /* the store: there is the audit log */
 	int dirfd;
 } world;
