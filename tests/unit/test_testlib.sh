@@ -53,4 +53,17 @@ PGBRANCHFS_SANITIZER=x run_lib 'echo "heap overflow" >"$TMP/sanitizer/ASAN.1"; e
 is "a sanitizer's report fails the test" "$rc" 1
 like "a sanitizer's report is shown" "$out" "heap overflow"
 
+# What crashlib.sh takes for promised of a branch that is rolled back.
+expected_of() { # LINES
+	run_lib '. "'"$top_srcdir"'/tests/crash/crashlib.sh"
+		printf "'"$1"'" >"$NOTES/roll"; roll_expected | sort | tr "\n" ","; exit 0'
+}
+
+expected_of 'write 1\n+\ntake k0\n+\nwrite 2\n+\nroll k0\n'
+is "a rollback in flight" "$out" "must k0 1,value 1,value 2,"
+expected_of 'write 1\n+\ntake k0\n+\nroll k1\n'
+is "one to a checkpoint that is not there" "$out" "must k0 1,value 1,"
+expected_of 'write 1\n+\ntake k0\n+\nmv k0 k1\n'
+is "a rename in flight" "$out" "may k0 1,may k1 1,value 1,"
+
 done_testing
