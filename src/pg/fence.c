@@ -12,17 +12,15 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/loop.h"
 #include "base/text.h"
 #include "pg/fleet.h"
 #include "pg/procset.h"
+#include "pg/segment.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -31,9 +29,6 @@
 #define MAPS_MAX (16 << 20)
 #define ROUNDS_MAX 10
 #define LEFT_PATIENCE_MS 3000
-#define HIDDEN_PATIENCE_MS 1000
-#define HIDDEN_PAUSE_MS 5
-#define SEGMENTS "/proc/sysvipc/shm"
 #define INITIAL_PID_NS 0xeffffffcu /* the kernel's PROC_PID_INIT_INO */
 #define MARK "PGBRANCHFS_STORE="
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
@@ -105,14 +100,6 @@ void fence_forget(struct registry *r, uint32_t no)
 
 	note_name(name, no);
 	(void)unlinkat(registry_dirfd(r), name, 0); /* a stale one is seen as stale */
-}
-
-bool fence_made_segment(pid_t pid, uint32_t shm_key, int shm_id)
-{
-	struct shmid_ds ds;
-
-	return shmctl(shm_id, IPC_STAT, &ds) == 0 && ds.shm_cpid == pid &&
-	       (uint32_t)ds.shm_perm.__key == shm_key;
 }
 
 static bool parse_note(const char *text, struct note *ret_note)
@@ -200,45 +187,6 @@ static bool has_segment(pid_t pid, const void *arg)
 	return false;
 }
 
-/* Is anybody attached to it?  Also when that cannot be told. */
-static bool is_attached(const struct note *n)
-{
-	CLEAN(clean_free) char *text = NULL;
-	char *cursor, *line;
-
-	if (fd_read_file(AT_FDCWD, SEGMENTS, MAPS_MAX, &text, NULL) < 0)
-		return true;
-	cursor = text;
-	while ((line = text_next_line(&cursor))) {
-		unsigned long attached;
-		int key, id;
-
-		/* key, id, mode, size, two pids; the key is shown with a sign */
-		if (sscanf(line, "%d %d %*s %*s %*s %*s %lu", &key, &id, &attached) ==
-			    3 &&
-		    (uint32_t)key == n->shm_key && id == n->shm_id)
-			return attached > 0;
-	}
-	return false;
-}
-
-/*
- * What a server that was killed has left takes one of 4096 that the machine has, unless
- * the branch has another server one day.  A process that ends shows no memory map any
- * more some time before it lets go of the segment.
- */
-static void remove_segment(const struct note *n)
-{
-	int64_t deadline_ms = loop_now_ms() + HIDDEN_PATIENCE_MS;
-	struct shmid_ds ds;
-
-	while (n->shm_key && is_attached(n) && loop_now_ms() < deadline_ms)
-		(void)poll(NULL, 0, HIDDEN_PAUSE_MS);
-	if (n->shm_key && shmctl(n->shm_id, IPC_STAT, &ds) == 0 &&
-	    (uint32_t)ds.shm_perm.__key == n->shm_key && ds.shm_nattch == 0)
-		(void)shmctl(n->shm_id, IPC_RMID, NULL);
-}
-
 int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 {
 	CLEAN(procset_fini) struct procset l = {NULL, 0};
@@ -248,7 +196,8 @@ int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 	if (!shm_key)
 		return 0;
 	/* one that is just being forked is found in the next round */
-	for (int round = 0; round < 3 && is_attached(&n); round++) {
+	for (int round = 0; round < 3 && segment_is_attached(n.shm_key, n.shm_id);
+	     round++) {
 		size_t before = l.n;
 
 		rc = procset_scan(&l, has_segment, &n);
@@ -261,7 +210,7 @@ int fence_end_orphans(uint32_t shm_key, int shm_id, struct err *e)
 		if (rc < 0)
 			return rc;
 	}
-	remove_segment(&n);
+	segment_remove(n.shm_key, n.shm_id);
 	return 0;
 }
 
@@ -360,7 +309,7 @@ static int add_attached(struct procset *l, int dirfd, const char *name)
 	struct note n;
 	int rc = read_note(dirfd, name, &n);
 
-	if (rc <= 0 || !n.shm_key || !is_attached(&n))
+	if (rc <= 0 || !n.shm_key || !segment_is_attached(n.shm_key, n.shm_id))
 		return rc < 0 ? rc : 0;
 	return procset_scan(l, has_segment, &n);
 }
@@ -371,7 +320,7 @@ static int remove_note(struct procset *l, int dirfd, const char *name)
 
 	(void)l;
 	if (read_note(dirfd, name, &n) > 0)
-		remove_segment(&n);
+		segment_remove(n.shm_key, n.shm_id);
 	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
 }
 

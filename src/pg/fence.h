@@ -3,10 +3,9 @@
  * fence.h - knows which processes belong to a branch's server, across daemons, and
  * ends them with proof.
  *
- * STORE/run/NO.pid holds "PID STARTTIME [SHMKEY SHMID]" while a server may live.
- * The System V segment is attached by every process of a server, so it finds
- * those that outlived their postmaster.  Its id alone is no proof (ids are used
- * again): key and id have to fit.
+ * STORE/run/NO.pid holds "PID STARTTIME SHMKEY SHMID BOOT" while a server may live; all
+ * that is of another boot says nothing.  The System V segment (segment.h) is attached
+ * by every process of a server, so it finds those that outlived their postmaster.
  */
 #ifndef PG_FENCE_H
 #define PG_FENCE_H
@@ -23,8 +22,6 @@
 int fence_note(struct registry *r, uint32_t no, pid_t pid, uint32_t shm_key,
 	       int shm_id) MUST_CHECK;
 void fence_forget(struct registry *r, uint32_t no);
-/* Did this process make the segment?  What a lock file says of it may be forged. */
-bool fence_made_segment(pid_t pid, uint32_t shm_key, int shm_id);
 /*
  * Ends what a postmaster that died by a signal left behind, and waits for it; then its
  * memory segment is removed.

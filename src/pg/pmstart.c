@@ -10,6 +10,7 @@
 #include "pg/pgexec.h"
 #include "pg/pmjob.h"
 #include "pg/prepare.h"
+#include "pg/segment.h"
 #include "pg/subscan.h"
 #include "store/overlay.h"
 
@@ -135,7 +136,7 @@ static void note_segment(struct postmaster *pm, const struct pgexec_pidfile *pf)
 	if (!pf->shm_key || (pf->shm_key == pm->shm_key && pf->shm_id == pm->shm_id))
 		return;
 	/* whoever is attached to it is ended with the server */
-	if (!fence_made_segment(pm->proc.pid, pf->shm_key, pf->shm_id)) {
+	if (!segment_made_by(pm->proc.pid, pf->shm_key, pf->shm_id)) {
 		log_warn("branch %s: its lock file names a memory segment that its "
 			 "server did not make, ignoring it",
 			 pm_name(pm, name));

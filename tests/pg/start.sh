@@ -195,26 +195,45 @@ if [ "$(id -u)" = 0 ]; then
 	is 'it serves' "$(sql clean 'select count(*) from t')" 1
 fi
 
-# --- what is killed leaves no memory segment, also if nothing starts there again
+# --- what is killed leaves no shared memory, also if nothing starts there again
 segment_of() { # BRANCH
 	awk -v pid="$(status "$1" pid)" '$5 == pid && $7 > 0 { print $2 }' /proc/sysvipc/shm
 }
-segment_is_gone() {
-	! awk '{ print $2 }' /proc/sysvipc/shm | grep -qx "$segment"
+shm_files_of() { # BRANCH
+	local pid
+
+	pid=$(status "$1" pid)
+	cat "/proc/$pid/maps" /proc/"$pid"/task/"$pid"/children | tr ' ' '\n' |
+		grep -ohE '^(/dev/shm/PostgreSQL[.][0-9]+|[0-9]+)$' |
+		while read -r what; do
+			[ -e "$what" ] && echo "$what"
+			grep -oE '/dev/shm/PostgreSQL[.][0-9]+' "/proc/$what/maps" 2>/dev/null
+		done | sort -u
+}
+shared_memory_is_gone() {
+	local file
+
+	awk '{ print $2 }' /proc/sysvipc/shm | grep -qx "$segment" && return 1
+	for file in "${files[@]}"; do
+		[ ! -e "$file" ] || return 1
+	done
 }
 ok 'mkdir' mkdir "$MNT/k"
 is 'its server' "$(sql k 'select 1')" 1
 segment=$(segment_of k)
+mapfile -t files < <(shm_files_of k)
 ok 'has a segment' test -n "$segment"
+ok 'and files' test "${#files[@]}" -ge 1
 kill -KILL "$(status k pid)"
-settles 'which goes when it is killed' segment_is_gone
+settles 'which go when it is killed' shared_memory_is_gone
 is 'it starts again' "$(sql k 'select 1')" 1
 segment=$(segment_of k)
+mapfile -t files < <(shm_files_of k)
 ok 'with a segment' test -n "$segment"
 kill_daemon
 servers_here | xargs -r kill -KILL 2>/dev/null
 mount_only
-settles 'which goes at the next mount' segment_is_gone
+settles 'which goes at the next mount' shared_memory_is_gone
 is 'nothing is lost' "$(sql k 'select 1')" 1
 
 # --- A note of before a boot says nothing: its numbers may be another server's by now
