@@ -203,6 +203,11 @@ daemons_here() {
 	done
 }
 
+# Those that end what a killed daemon of this test leaves.
+no_guard_is_here() {
+	! grep -lazF -- "$TMP/" /proc/[0-9]*/cmdline 2>/dev/null | xargs -r grep -qazx -- --guard
+}
+
 # Servers of this test: processes whose command or directory is below $TMP.
 servers_here() {
 	local dir
@@ -234,6 +239,11 @@ test_end() {
 		timeout 60 "$PGBRANCHFS" umount "$mnt" >/dev/null 2>&1
 		is_mounted "$mnt" || continue
 		say "# $mnt had to be unmounted lazily"
+		# a thread that waits in the kernel is freed by the guard, which needs the mount
+		for pid in $(daemons_here); do
+			kill -KILL "$pid" 2>/dev/null
+		done
+		wait_until 10 no_guard_is_here >/dev/null
 		umount -l "$mnt" 2>/dev/null || fusermount3 -u -z "$mnt"
 	done
 	# umount returns when the servers are stopped: whoever is left is stuck
@@ -396,7 +406,16 @@ record_get() { # NAME KEY
 
 # The daemon's pid, or nothing.
 daemon_pid() {
-	daemons_here | head -n 1
+	local pids pid parent
+
+	pids=" $(daemons_here | tr '\n' ' ')"
+	for pid in $pids; do
+		parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
+		if [ -n "$parent" ] && [[ $pids != *" $parent "* ]]; then
+			echo "$pid"
+			return
+		fi
+	done
 }
 
 # kill_daemon: as a crash, then the dead mount is taken away.
