@@ -348,7 +348,7 @@ static void daemon_fini(struct daemon *d)
 	if (d->session)
 		fs_session_stop(d->session);
 	if (d->control)
-		sanitize_drain(control_sanitize(d->control));
+		control_drain(d->control);
 	d->pool = pool_free(d->pool);
 	d->session = fs_session_free(d->session);
 	d->control = control_free(d->control);

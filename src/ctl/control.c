@@ -97,6 +97,8 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 		rc = quota_new(c, &c->quota);
 	if (rc == 0)
 		rc = sanitize_new(c, &c->sanitize);
+	if (rc == 0)
+		rc = pool_new(1, &c->switches);
 	if (rc < 0)
 		return err_set(e, rc, "cannot start: %s", strerrordesc_np(-rc));
 	rc = audit_open(registry_dirfd(r), registry_path(r), &c->audit);
@@ -129,12 +131,19 @@ struct sanitize *control_sanitize(struct control *c)
 	return c->sanitize;
 }
 
+void control_drain(struct control *c)
+{
+	sanitize_drain(c->sanitize);
+	c->switches = pool_free(c->switches);
+}
+
 struct control *control_free(struct control *c)
 {
 	int saved = errno;
 
 	if (!c)
 		return NULL;
+	c->switches = pool_free(c->switches);
 	(void)autocheckpoint_free(c->autocheckpoint); /* returns NULL */
 	(void)expiry_free(c->expiry);                 /* returns NULL */
 	(void)sanitize_free(c->sanitize);             /* returns NULL */

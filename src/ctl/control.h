@@ -31,6 +31,8 @@ int control_new(struct loop *l, struct pool *p, struct registry *r, struct fleet
 		struct control **ret_control, struct err *e) MUST_CHECK;
 /* cfg is borrowed until the next configure.  Opens the audit log anew, too. */
 void control_configure(struct control *c, const struct config *cfg);
+/* Waits for what has threads of its own; the loop does not run any more. */
+void control_drain(struct control *c);
 struct control *control_free(struct control *c);
 
 /* spec: NAME, NAME@PARENT or NAME@PARENT:CHECKPOINT (later :TIME). */

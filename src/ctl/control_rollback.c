@@ -5,8 +5,12 @@
  *
  *	claim, pool: is it there?   the parent's commits are durable
  *	loop:        the server is stopped, and its clients from then on are held
- *	pool:        the registry's step; the kernel forgets the old tree
+ *	switches:    the registry's step; the kernel forgets the old tree
  *	loop:        the server is started if there was one, and the clients are served
+ *
+ * For the kernel to forget it takes the lock of the branch's directory, which who changes
+ * the permissions of that holds until the pool has answered.  So the step has a thread of
+ * its own: rollbacks could take up all of the pool, and wait for ever.
  *
  * What fails before the step leaves the branch as it was, and its server running again.
  */
@@ -79,7 +83,7 @@ static void server_held(void *ctx, int rc, const struct err *e)
 	struct request *rq = ctx;
 
 	if (rc == 0) {
-		rc = pool_post(rq->c->pool, switch_job, rq);
+		rc = pool_post(rq->c->switches, switch_job, rq);
 		if (rc == 0)
 			return;
 		(void)err_set(&rq->err, rc, "out of memory");

@@ -31,6 +31,7 @@ struct claim {
 struct control {
 	struct loop *loop;
 	struct pool *pool;
+	struct pool *switches; /* one thread, see control_rollback.c */
 	struct registry *registry;
 	struct fleet *fleet;
 	struct errors *errors;

@@ -197,6 +197,40 @@ like 'audit' "$(grep '"rollback"' "$STORE/audit.log" | head -n 1)" \
 	'"branch":"a".*"value":"c".*"allowed"'
 like 'audit of reset' "$(grep '"reset"' "$STORE/audit.log" | grep allowed)" '"parent":"p"'
 
+# --- many at once, of branches whose permissions change: nobody waits for ever
+chmodders=()
+chmods() { # BRANCH
+	while [ ! -e "$TMP/chmods.end" ]; do
+		chmod 701 "$MNT/$1"
+		chmod 700 "$MNT/$1"
+	done
+}
+rolls() { # BRANCH
+	local i
+
+	for ((i = 0; i < 40; i++)); do
+		to "$1/rollback" c && rmdir "$MNT/$1/checkpoints/$(safety "$1" rollback)" || return 1
+	done
+	echo "$1" >>"$TMP/rolls"
+}
+all_have_rolled() {
+	[ "$(wc -l <"$TMP/rolls")" = 12 ]
+}
+: >"$TMP/rolls"
+for ((i = 0; i < 12; i++)); do
+	mkdir "$MNT/m$i" "$MNT/m$i/checkpoints/c"
+done
+for ((i = 0; i < 12; i++)); do
+	chmods "m$i" &
+	chmodders+=($!)
+	watch_pid $!
+	rolls "m$i" &
+	watch_pid $!
+done
+settles 'rollbacks while permissions change' all_have_rolled
+touch "$TMP/chmods.end"
+all_have_rolled && wait "${chmodders[@]}"
+
 # --- all of it after a crash
 rows=$(rows s)
 kill_daemon

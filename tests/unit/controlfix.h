@@ -863,6 +863,7 @@ static inline void control_stop(void)
 {
 	loop_stop(loop);
 	(void)pthread_join(thread, NULL);
+	control_drain(control);
 	pool = pool_free(pool);
 	control = control_free(control);
 	loop = loop_free(loop);
