@@ -208,7 +208,7 @@ chmods() { # BRANCH
 rolls() { # BRANCH
 	local i
 
-	for ((i = 0; i < 40; i++)); do
+	for ((i = 0; i < 10; i++)); do
 		to "$1/rollback" c && rmdir "$MNT/$1/checkpoints/$(safety "$1" rollback)" || return 1
 	done
 	echo "$1" >>"$TMP/rolls"
