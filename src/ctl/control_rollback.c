@@ -8,9 +8,9 @@
  *	switches:    the registry's step; the kernel forgets the old tree
  *	loop:        the server is started if there was one, and the clients are served
  *
- * For the kernel to forget it takes the lock of the branch's directory, which who changes
- * the permissions of that holds until the pool has answered.  So the step has a thread of
- * its own: rollbacks could take up all of the pool, and wait for ever.
+ * For the kernel to forget it takes the lock of the branch's directory, which who
+ *changes the permissions of that holds until the pool has answered.  So the step has a
+ *thread of its own: rollbacks could take up all of the pool, and wait for ever.
  *
  * What fails before the step leaves the branch as it was, and its server running again.
  */

@@ -13,7 +13,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/loop.h"
-#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,8 +22,6 @@
 #include <sys/shm.h>
 #include <sys/stat.h>
 
-#define SEGMENTS "/proc/sysvipc/shm"
-#define SEGMENTS_MAX (16 << 20)
 #define FILES "/dev/shm"
 #define SHARED_MAGIC 679834894
 #define CONTROL_MAGIC 0x9a503d32u
@@ -58,36 +55,26 @@ struct control_item {
 	uint64_t pinned;
 };
 
-static bool stat_segment(uint32_t key, int id, struct shmid_ds *ret)
+static int stat_segment(uint32_t key, int id, struct shmid_ds *ret)
 {
-	return shmctl(id, IPC_STAT, ret) == 0 && (uint32_t)ret->shm_perm.__key == key;
+	if (shmctl(id, IPC_STAT, ret) < 0)
+		return -errno;
+	return (uint32_t)ret->shm_perm.__key == key ? 0 : -ENOENT;
 }
 
 bool segment_made_by(pid_t pid, uint32_t key, int id)
 {
 	struct shmid_ds ds;
 
-	return stat_segment(key, id, &ds) && ds.shm_cpid == pid;
+	return stat_segment(key, id, &ds) == 0 && ds.shm_cpid == pid;
 }
 
 bool segment_is_attached(uint32_t key, int id)
 {
-	CLEAN(clean_free) char *text = NULL;
-	char *cursor, *line;
+	struct shmid_ds ds;
+	int rc = stat_segment(key, id, &ds);
 
-	if (fd_read_file(AT_FDCWD, SEGMENTS, SEGMENTS_MAX, &text, NULL) < 0)
-		return true;
-	cursor = text;
-	while ((line = text_next_line(&cursor))) {
-		unsigned long attached;
-		int k, i;
-
-		/* key, id, mode, size, two pids; the key is shown with a sign */
-		if (sscanf(line, "%d %d %*s %*s %*s %*s %lu", &k, &i, &attached) == 3 &&
-		    (uint32_t)k == key && i == id)
-			return attached > 0;
-	}
-	return false;
+	return rc == 0 ? ds.shm_nattch > 0 : rc == -EACCES;
 }
 
 /* --- the files --- */
@@ -170,11 +157,10 @@ void segment_remove(uint32_t key, int id)
 	struct shmid_ds ds;
 	uint32_t control;
 
-	/* a process that ends shows no memory map any more some time before it lets go
-	 */
+	/* one that ends has no memory map to be found by some time before it lets go */
 	while (key && segment_is_attached(key, id) && loop_now_ms() < deadline_ms)
 		(void)poll(NULL, 0, HIDDEN_PAUSE_MS);
-	if (!key || !stat_segment(key, id, &ds) || ds.shm_nattch > 0)
+	if (!key || stat_segment(key, id, &ds) < 0 || ds.shm_nattch > 0)
 		return;
 	control = control_of(id, ds.shm_segsz);
 	if (control)
