@@ -1,7 +1,7 @@
 #!/bin/bash
-# Branches are made of databases that are being written, in a mix of parent, child and
-# grandchild.  In each: every transfer that was acknowledged before mkdir was called,
-# no money made or lost, pg_amcheck clean.
+# Branches are made of databases that are being written, by pgbench and by the bank, in
+# a mix of parent, child and grandchild.  In each: every transfer that was acknowledged
+# before mkdir was called, no money made or lost in either, pg_amcheck clean.
 #
 # TORTURE_SECONDS: how long each load runs (default 6).  With it each load runs once
 # more without branches, and the pauses of both are printed side by side.
@@ -18,25 +18,59 @@ new_store
 crash_conf
 mount_only
 bank_init main main 500
+ok 'pgbench -i' "$PGBIN/pgbench" -h "$MNT/main" -U postgres -i -q -s 1 postgres \
+	2>"$TMP/pgbench.out"
 ok 'a child' mkdir "$MNT/child"
 ok 'a grandchild' mkdir "$MNT/grand@child"
 mkdir "$NOTES/bank.child" "$NOTES/bank.grand"
 cp "$NOTES/bank.main"/ack.* "$NOTES/bank.child" 2>/dev/null
 parents=(main child grand)
+declare -A pgbench_done=() # transactions, by branch
 
 amcheck() { # BRANCH
 	"$PGBIN/pg_amcheck" -h "$MNT/$1" -U postgres -d postgres --install-missing \
 		--heapallindexed >"$TMP/amcheck.out" 2>&1
 }
 
+# check_pgbench BRANCH: each of its transactions is there as a whole, or not at all.
+check_pgbench() {
+	[ "$(sql "$1" 'select (select coalesce(sum(delta), 0) from pgbench_history) = all (array[
+		(select sum(abalance) from pgbench_accounts),
+		(select sum(bbalance) from pgbench_branches),
+		(select sum(tbalance) from pgbench_tellers)])')" = t ] ||
+		fail "pgbench's sums in $1 differ"
+}
+
 # look_into BRANCH PARENT MARK
 look_into() {
 	check_bank "$1" "$2" "$3" || return 0
+	check_pgbench "$1"
 	amcheck "$1" || {
 		fail "pg_amcheck in $1"
 		head -n 5 "$TMP/amcheck.out"
 	}
 	count amchecks
+}
+
+# pgbench_start BRANCH SETTINGS: its output is in $NOTES/pgbench.BRANCH.
+pgbench_start() {
+	PGOPTIONS=${2:+-c synchronous_commit=off} "$PGBIN/pgbench" -h "$MNT/$1" -U postgres \
+		-n -c 1 -T "$SECONDS_EACH" postgres >"$NOTES/pgbench.$1" 2>&1 &
+	load_pids+=($!)
+	watch_pid $!
+}
+
+# pgbench_over BRANCH: it ended well, and what it was told is there.
+pgbench_over() {
+	local done_now
+
+	done_now=$(sed -n 's/^number of transactions actually processed: //p' "$NOTES/pgbench.$1")
+	[ -n "$done_now" ] || fail "pgbench in $1: $(tail -n 3 "$NOTES/pgbench.$1")"
+	pgbench_done[$1]=$((${pgbench_done[$1]:-0} + ${done_now:-0}))
+	count pgbench_transactions "${done_now:-0}"
+	[ "$(sql "$1" 'select count(*) from pgbench_history')" -ge "${pgbench_done[$1]}" ] ||
+		fail "$1 lost transactions of pgbench"
+	check_pgbench "$1"
 }
 
 # load_begin SETTINGS [DDL]: sets end, when it will be over.
@@ -45,6 +79,7 @@ load_begin() {
 
 	for parent in "${parents[@]}"; do
 		bank_start "$parent" "$parent" 3 "$SECONDS_EACH" "$1"
+		pgbench_start "$parent" "$1"
 	done
 	end=$((SECONDS + SECONDS_EACH - 1))
 	[ -z "${2:-}" ] || "$2" "$end" &
@@ -59,6 +94,7 @@ load_over() {
 	load_wait
 	for parent in "${parents[@]}"; do
 		say "# $1, $parent: $(cat "$NOTES/bank.$parent.out")"
+		pgbench_over "$parent"
 	done
 }
 
@@ -72,15 +108,27 @@ make_branch() {
 		rmdir "$MNT/$2/checkpoints/$1"
 }
 
+now_ms() {
+	echo $((${EPOCHREALTIME/[.,]/} / 1000))
+}
+
+# await_turn N: until N times 200 ms, the pace that is asked for, are over since $began.
+await_turn() {
+	local left=$((began + $1 * 200 - $(now_ms)))
+
+	[ "$left" -le 0 ] || sleep "$((left / 1000)).$(printf %03d $((left % 1000)))"
+}
+
 # made_under_load NAME SETTINGS [DDL]: a branch every 200 ms until the load is over.
 made_under_load() {
-	local what=$1 i=0 parent name end ddl checked=0
+	local what=$1 i=0 parent name began end ddl checked=0
 
 	if [ -n "${TORTURE_SECONDS:-}" ]; then
 		load_begin "${@:2}"
 		load_over "$what without branches"
 	fi
 	load_begin "${@:2}"
+	began=$(now_ms)
 	while [ "$SECONDS" -lt "$end" ]; do
 		parent=${parents[i % 3]}
 		name=f$i
@@ -89,7 +137,7 @@ made_under_load() {
 			fail "mkdir $name@$parent: $(cat "$MNT/.error")"
 		count branches
 		i=$((i + 1))
-		sleep 0.2 # the pace that is asked for
+		await_turn "$i"
 	done
 	load_over "$what"
 	for parent in "${parents[@]}"; do
