@@ -40,9 +40,13 @@
  */
 #define WORKERS 16
 #define REQUEST_BYTES_MAX (1 << 20)
-/* What the kernel may have under way without anybody waiting: readahead, writeback. */
-#define BACKGROUND_MAX 128
-#define BACKGROUND_CONGESTED 96
+/*
+ * What the kernel may hand us of readahead and writeback at a time.  It keeps the rest
+ * in a queue of its own, and all other requests come in front of that: a commit never
+ * stands behind more than these, and never finds all workers taken by them.
+ */
+#define BACKGROUND_MAX 12
+_Static_assert(BACKGROUND_MAX < WORKERS, "some workers are left for those who wait");
 /* Interrupts a worker's read; nothing else of the daemon uses it. */
 #define SIGNAL_END (SIGRTMIN + 5)
 #define JOIN_STEP_NS (20 * 1000 * 1000)
@@ -131,7 +135,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 		log_warn("the kernel offers no writeback cache, going on without");
 	conn->max_write = REQUEST_BYTES_MAX;
 	conn->max_background = BACKGROUND_MAX;
-	conn->congestion_threshold = BACKGROUND_CONGESTED;
+	conn->congestion_threshold = BACKGROUND_MAX;
 	conn->time_gran = 1;
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 	conn->no_interrupt = 1;
