@@ -111,18 +111,20 @@ static void want_not(struct fuse_conn_info *conn, uint64_t cap)
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
 	static const uint64_t wanted[] = {
-		FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_EXPLICIT_INVAL_DATA,
-		FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_ASYNC_READ,
-		FUSE_CAP_ASYNC_DIO,       FUSE_CAP_ATOMIC_O_TRUNC,
-		FUSE_CAP_READDIRPLUS,     FUSE_CAP_READDIRPLUS_AUTO,
+		FUSE_CAP_WRITEBACK_CACHE,  FUSE_CAP_EXPLICIT_INVAL_DATA,
+		FUSE_CAP_PARALLEL_DIROPS,  FUSE_CAP_ASYNC_READ,
+		FUSE_CAP_ATOMIC_O_TRUNC,   FUSE_CAP_READDIRPLUS,
+		FUSE_CAP_READDIRPLUS_AUTO,
 	};
-	/* AUTO_INVAL_DATA drops a file's pages after each write of our own; locks
+	/* behind an asynchronous direct write the kernel leaves old pages in its cache
+	 * that were read meanwhile, and it queues all direct I/O behind writeback;
+	 * AUTO_INVAL_DATA drops a file's pages after each write of our own; locks
 	 * are then the kernel's own, splice is slower for 8 KiB blocks, and who wrote
 	 * a page and must lose the set-user-id bit for it only the kernel knows */
 	static const uint64_t unwanted[] = {
-		FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE,
-		FUSE_CAP_SPLICE_MOVE,     FUSE_CAP_POSIX_LOCKS, FUSE_CAP_FLOCK_LOCKS,
-		FUSE_CAP_HANDLE_KILLPRIV,
+		FUSE_CAP_ASYNC_DIO,    FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_SPLICE_READ,
+		FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE,     FUSE_CAP_POSIX_LOCKS,
+		FUSE_CAP_FLOCK_LOCKS,  FUSE_CAP_HANDLE_KILLPRIV,
 	};
 	struct fs *fs = userdata;
 	size_t i;

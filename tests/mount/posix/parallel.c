@@ -2,8 +2,13 @@
 /* parallel.c - several processes at the same files and directories. */
 #include "suite.h"
 
+#include <linux/aio_abi.h>
+#include <sys/syscall.h>
+
 #define PROCS 4
 #define ROUNDS 160
+#define DIRECT_BYTES 655360
+#define DIRECT_ROUNDS 200
 
 static int proc_no; /* of a child */
 
@@ -219,6 +224,73 @@ static void parallel_moves(void)
 	CHECK(links_of("low/h1") == 2);
 }
 
+/* Reads the file over and over, so that its pages are in the cache. */
+static void read_along(void *arg)
+{
+	static char buf[DIRECT_BYTES];
+
+	(void)arg;
+	while (exists("reading")) {
+		int fd = open("direct", O_RDONLY);
+
+		CHECK(fd >= 0 && read(fd, buf, sizeof(buf)) >= 0 && close(fd) == 0);
+	}
+}
+
+static bool all_are(const char *buf, size_t len, char c)
+{
+	return buf[0] == c && memcmp(buf, buf + 1, len - 1) == 0;
+}
+
+/* One asynchronous write past the cache, and its end; true if it wrote all. */
+static bool write_direct(aio_context_t ctx, int fd, char *buf)
+{
+	struct iocb cb = {.aio_fildes = (uint32_t)fd,
+			  .aio_lio_opcode = IOCB_CMD_PWRITE,
+			  .aio_buf = (uintptr_t)buf,
+			  .aio_nbytes = DIRECT_BYTES};
+	struct iocb *cbs = &cb;
+	struct io_event ev = {0};
+
+	return syscall(SYS_io_submit, ctx, 1L, &cbs) == 1 &&
+	       syscall(SYS_io_getevents, ctx, 1L, 1L, &ev, NULL) == 1 &&
+	       ev.res == DIRECT_BYTES;
+}
+
+/* What was written past the cache is what a read through the cache gets after it. */
+static void parallel_direct(void)
+{
+	int fd = open("direct", O_RDWR | O_CREAT | O_DIRECT, 0600);
+	char *buf = aligned_alloc(4096, DIRECT_BYTES);
+	static char got[DIRECT_BYTES];
+	aio_context_t ctx = 0;
+	int through = open("direct", O_RDONLY);
+	pid_t pids[PROCS];
+
+	if (fd < 0 || syscall(SYS_io_setup, 4L, &ctx) < 0) {
+		leave_out("no O_DIRECT or no asynchronous I/O here");
+		return;
+	}
+	CHECK(buf && through >= 0 && touch("reading") == 0);
+	for (int i = 0; i < PROCS; i++)
+		pids[i] = start_child(read_along, NULL);
+	for (int i = 0; buf && i < DIRECT_ROUNDS; i++) {
+		char c = (char)('a' + i % 26);
+
+		memset(buf, c, DIRECT_BYTES);
+		CHECK(write_direct(ctx, fd, buf));
+		CHECK(pread(through, got, DIRECT_BYTES, 0) == DIRECT_BYTES &&
+		      all_are(got, DIRECT_BYTES, c));
+	}
+	CHECK(unlink("reading") == 0);
+	for (int i = 0; i < PROCS; i++)
+		CHECK(child_done(pids[i]));
+	(void)syscall(SYS_io_destroy, ctx);
+	/* its times depend on who closed it when */
+	CHECK(close(fd) == 0 && close(through) == 0 && unlink("direct") == 0);
+	free(buf);
+}
+
 const struct posix_case parallel_cases[] = {
 	{"parallel-append", parallel_append},
 	{"parallel-writes", parallel_writes},
@@ -226,5 +298,6 @@ const struct posix_case parallel_cases[] = {
 	{"parallel-rename", parallel_rename},
 	{"parallel-list", parallel_list},
 	{"parallel-moves", parallel_moves},
+	{"parallel-direct", parallel_direct},
 	{NULL, NULL},
 };
