@@ -46,6 +46,10 @@ seed() {
 	say "# seed $SEED"
 }
 
+now_ms() {
+	echo $((${EPOCHREALTIME/[.,]/} / 1000))
+}
+
 # crash_conf [LINE...]: $STORE's settings, quick servers.
 crash_conf() {
 	{

@@ -108,10 +108,6 @@ make_branch() {
 		rmdir "$MNT/$2/checkpoints/$1"
 }
 
-now_ms() {
-	echo $((${EPOCHREALTIME/[.,]/} / 1000))
-}
-
 # await_turn N: until N times 200 ms, the pace that is asked for, are over since $began.
 await_turn() {
 	local left=$((began + $1 * 200 - $(now_ms)))

@@ -50,20 +50,12 @@ one_operation() {
 	11) act put parent "$MNT/$a/reset" ;;
 	12) act chmod "$(one_of 700 750 711)" "$MNT/$a" ;;
 	13) act put "$(one_of running stopped)" "$MNT/$a/state" ;;
-	14 | 15) act psql_in "$a" "insert into numbers select $RANDOM" ;;
+	14 | 15) act sql "$a" "insert into numbers select $RANDOM" ;;
 	16) act rmdir "$(in_trash)" ;;
-	17) act restore "$(in_trash)" "$MNT/$a" ;;
+	17) act mv -T "$(in_trash)" "$MNT/$a" ;;
 	18) act cat "$MNT/$a/status.json" "$MNT/.metrics" ;;
 	19) act put "$(one_of 1h never)" "$MNT/$a/expires" ;;
 	esac
-}
-
-psql_in() { # BRANCH QUERY
-	sql "$1" "$2"
-}
-
-restore() { # PATH NEW
-	mv -T "$1" "$2"
 }
 
 # act COMMAND...: refused or not, it is to end.
@@ -104,16 +96,16 @@ for i in $(seq "$CLIENTS"); do
 	watch_pid $!
 done
 if ! wait_until $((FOR + LIMIT + DEADLINE)) clients_ended >/dev/null; then
-	fail 'an operation hangs'
 	tail -n 1 "$NOTES"/mix.*.now
+	die 'an operation hangs'
 fi
 load_wait
 ok 'none took a minute' [ ! -e "$NOTES/mix.slow" ]
 cat "$NOTES"/mix.[0-9] >"$NOTES/mix.all"
 count operations "$(wc -l <"$NOTES/mix.all")"
 count operations_done "$(grep -c '^0 ' "$NOTES/mix.all")"
-for what in mkdir rmdir psql_in; do
-	ok "some $what was done" grep -q "^0 $what" "$NOTES/mix.all"
+for what in mkdir rmdir sql; do
+	ok "some $what was done" grep -q "^0 $what " "$NOTES/mix.all"
 done
 say "# done: $(sed -n 's/^0 \([^ ]*\).*/\1/p' "$NOTES/mix.all" | sort | uniq -c | tr -s ' \n' ' ')"
 

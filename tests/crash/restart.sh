@@ -137,10 +137,6 @@ go_on() { # N
 
 # --- what was there before the kill
 
-now_ms() {
-	date +%s%3N
-}
-
 # "pid birth" of all servers, their memory segments, and files in /dev/shm.
 note_old() {
 	local pid
