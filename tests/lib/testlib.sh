@@ -8,7 +8,8 @@
 #   done_testing
 #
 # $TMP is a fresh directory with a short path (socket paths are limited to 107
-# bytes) that every user can enter, because servers run as the user postgres.
+# bytes) that every user can enter, because servers run as the user postgres.  It is
+# in PGBRANCHFS_TMP, by default /tmp.
 # However the test ends, what it started is stopped, by pid, and $TMP is removed.
 
 set -u
@@ -439,7 +440,7 @@ sql() {
 }
 
 umask 022
-TMP=$(mktemp -d /tmp/pbf.XXXX) || exit 1
+TMP=$(mktemp -d "${PGBRANCHFS_TMP:-/tmp}/pbf.XXXX") || exit 1
 chmod 755 "$TMP"
 if [ -n "${PGBRANCHFS_SANITIZER:-}" ]; then
 	# the daemon has no stderr: its reports become files, read by test_end

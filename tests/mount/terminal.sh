@@ -163,6 +163,10 @@ watch_ends "SIGTERM" 0
 [ -z "${ASAN_OPTIONS:-}" ] || export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0
 watch_start "a mount that hangs"
 daemon=$(daemon_pid)
+# between two frames: whoever waits for an answer to what the daemon has read already
+# cannot be ended by anybody
+seen=$(frames)
+settles "it has just drawn" more_frames_than "$seen"
 kill -STOP "$daemon"
 continue_daemon() {
 	[ "$(daemon_pid)" != "$daemon" ] || kill -CONT "$daemon"
