@@ -27,6 +27,11 @@ new_dir() {
 
 mkdir "$TMP/plain"
 new_dir "$TMP/plain"
+# what the file system below takes, branches are to take, and nothing else
+if truncate -s 9223372036854775807 "$TMP/plain/long" 2>/dev/null; then
+	export SUITE_LONG_FILES=1
+fi
+rm -f "$TMP/plain/long"
 ok "plain: prepare" suite prepare "$TMP/plain/work"
 ok "plain: run" suite run "$TMP/plain/work"
 
